@@ -1,0 +1,960 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "ngx_http_lunary.h"
+#include "ngx_http_lunary_auth.h"
+#include "ngx_http_lunary_sql.h"
+#include "ngx_http_lunary_status.h"
+#include "ngx_http_lunary_variables.h"
+
+
+static ngx_int_t ngx_http_lunary_preconfiguration(ngx_conf_t *cf);
+static ngx_int_t ngx_http_lunary_postconfiguration(ngx_conf_t *cf);
+static void *ngx_http_lunary_create_main_conf(ngx_conf_t *cf);
+static void *ngx_http_lunary_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static char *ngx_http_lunary_merge_pool(ngx_conf_t *cf,
+    ngx_http_lunary_loc_conf_t *conf);
+static ngx_lunary_pool_t *ngx_http_lunary_find_pool(ngx_conf_t *cf,
+    ngx_http_lunary_main_conf_t *lmcf, ngx_lunary_pool_conf_t *pconf);
+static ngx_uint_t ngx_http_lunary_same_pool(ngx_lunary_pool_conf_t *a,
+    ngx_lunary_pool_conf_t *b);
+static ngx_int_t ngx_http_lunary_init_process(ngx_cycle_t *cycle);
+static void ngx_http_lunary_exit_process(ngx_cycle_t *cycle);
+
+static char *ngx_http_lunary_related_runs(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_lunary_database(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_lunary_pool(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_lunary_queue(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_lunary_buffers(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+static char *ngx_http_lunary_status(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+
+static char *ngx_http_lunary_handle(ngx_conf_t *cf,
+    ngx_http_lunary_loc_conf_t *llcf, ngx_http_handler_pt handler);
+static ngx_uint_t ngx_http_lunary_param(ngx_str_t *arg, const char *name,
+    ngx_str_t *value);
+static char *ngx_http_lunary_number(ngx_conf_t *cf, ngx_str_t *arg,
+    ngx_str_t *value, ngx_uint_t *n);
+static char *ngx_http_lunary_time(ngx_conf_t *cf, ngx_str_t *arg,
+    ngx_str_t *value, ngx_msec_t *time);
+static char *ngx_http_lunary_positive_time(ngx_conf_t *cf, void *post,
+    void *data);
+
+
+static ngx_conf_post_t  ngx_http_lunary_time_post = {
+    ngx_http_lunary_positive_time
+};
+
+
+static ngx_conf_enum_t  ngx_http_lunary_null_fields[] = {
+    { ngx_string("omit"), 0 },
+    { ngx_string("include"), 1 },
+    { ngx_null_string, 0 }
+};
+
+
+/* beside proxy's: two modules can't have one path with different levels */
+
+static ngx_path_init_t  ngx_http_lunary_temp_path = {
+    ngx_string(NGX_HTTP_PROXY_TEMP_PATH "_lunary"), { 1, 2, 0 }
+};
+
+
+#define NGX_HTTP_LUNARY_CONF                                                  \
+    (NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF)
+
+
+static ngx_command_t  ngx_http_lunary_commands[] = {
+
+    { ngx_string("lunary_related_runs"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_http_lunary_related_runs,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("lunary_database"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE12,
+      ngx_http_lunary_database,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("lunary_pool"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_1MORE,
+      ngx_http_lunary_pool,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("lunary_queue"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE12,
+      ngx_http_lunary_queue,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("lunary_connect_timeout"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_lunary_loc_conf_t, connect_timeout),
+      &ngx_http_lunary_time_post },
+
+    { ngx_string("lunary_query_timeout"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_lunary_loc_conf_t, query_timeout),
+      &ngx_http_lunary_time_post },
+
+    { ngx_string("lunary_prepare"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_lunary_loc_conf_t, prepare),
+      NULL },
+
+    { ngx_string("lunary_key_cache"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE12,
+      ngx_http_lunary_key_cache,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("lunary_buffers"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE12,
+      ngx_http_lunary_buffers,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("lunary_max_temp_file_size"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_off_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_lunary_loc_conf_t, max_temp_file_size),
+      NULL },
+
+    { ngx_string("lunary_temp_path"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1234,
+      ngx_conf_set_path_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_lunary_loc_conf_t, temp_path),
+      NULL },
+
+    { ngx_string("lunary_null_fields"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_lunary_loc_conf_t, null_fields),
+      &ngx_http_lunary_null_fields },
+
+    { ngx_string("lunary_status"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_lunary_status,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_lunary_module_ctx = {
+    ngx_http_lunary_preconfiguration,      /* preconfiguration */
+    ngx_http_lunary_postconfiguration,     /* postconfiguration */
+
+    ngx_http_lunary_create_main_conf,      /* create main configuration */
+    NULL,                                  /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_lunary_create_loc_conf,       /* create location configuration */
+    ngx_http_lunary_merge_loc_conf         /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_lunary_module = {
+    NGX_MODULE_V1,
+    &ngx_http_lunary_module_ctx,           /* module context */
+    ngx_http_lunary_commands,              /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_lunary_init_process,          /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    ngx_http_lunary_exit_process,          /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static ngx_int_t
+ngx_http_lunary_preconfiguration(ngx_conf_t *cf)
+{
+    return ngx_http_lunary_variables(cf);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_postconfiguration(ngx_conf_t *cf)
+{
+    return ngx_http_lunary_status_zone(cf);
+}
+
+
+static void *
+ngx_http_lunary_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_lunary_main_conf_t  *lmcf;
+
+    lmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_lunary_main_conf_t));
+    if (lmcf == NULL) {
+        return NULL;
+    }
+
+    if (ngx_array_init(&lmcf->pools, cf->pool, 4, sizeof(ngx_lunary_pool_t *))
+        != NGX_OK)
+    {
+        return NULL;
+    }
+
+    lmcf->sql = ngx_http_lunary_sql(cf->pool);
+    if (lmcf->sql == NULL) {
+        return NULL;
+    }
+
+    return lmcf;
+}
+
+
+static void *
+ngx_http_lunary_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_lunary_loc_conf_t  *conf;
+
+    conf = ngx_pcalloc(cf->pool, sizeof(ngx_http_lunary_loc_conf_t));
+    if (conf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     conf->id = NULL;
+     *     conf->status = 0;
+     *     conf->pool = NULL;
+     *     conf->random = 0;
+     *     conf->temp_path = NULL;
+     *     conf->directive = { 0, NULL };
+     */
+
+    conf->conninfo = NGX_CONF_UNSET_PTR;
+    conf->max = NGX_CONF_UNSET_UINT;
+    conf->connecting = NGX_CONF_UNSET_UINT;
+    conf->idle = NGX_CONF_UNSET_MSEC;
+    conf->lifetime = NGX_CONF_UNSET_MSEC;
+    conf->queue = NGX_CONF_UNSET_UINT;
+    conf->queue_timeout = NGX_CONF_UNSET_MSEC;
+    conf->connect_timeout = NGX_CONF_UNSET_MSEC;
+    conf->query_timeout = NGX_CONF_UNSET_MSEC;
+    conf->prepare = NGX_CONF_UNSET;
+    conf->key_cache = NGX_CONF_UNSET_PTR;
+    conf->key_valid = NGX_CONF_UNSET_MSEC;
+    conf->buffer_size = NGX_CONF_UNSET_SIZE;
+    conf->buffers_max = NGX_CONF_UNSET_SIZE;
+    conf->max_temp_file_size = NGX_CONF_UNSET;
+    conf->null_fields = NGX_CONF_UNSET_UINT;
+
+    return conf;
+}
+
+
+static char *
+ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_lunary_loc_conf_t *prev = parent;
+    ngx_http_lunary_loc_conf_t *conf = child;
+
+    if (conf->conninfo == NGX_CONF_UNSET_PTR) {
+        conf->random = prev->random;
+    }
+
+    ngx_conf_merge_ptr_value(conf->conninfo, prev->conninfo, NULL);
+
+    ngx_conf_merge_uint_value(conf->max, prev->max, 8);
+    ngx_conf_merge_uint_value(conf->connecting, prev->connecting,
+                              ngx_min(2, conf->max));
+    ngx_conf_merge_msec_value(conf->idle, prev->idle, 60000);
+    ngx_conf_merge_msec_value(conf->lifetime, prev->lifetime, 3600000);
+
+    ngx_conf_merge_uint_value(conf->queue, prev->queue, 256);
+    ngx_conf_merge_msec_value(conf->queue_timeout, prev->queue_timeout, 2000);
+
+    ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
+                              5000);
+    ngx_conf_merge_msec_value(conf->query_timeout, prev->query_timeout,
+                              10000);
+    ngx_conf_merge_value(conf->prepare, prev->prepare, 1);
+
+    ngx_conf_merge_ptr_value(conf->key_cache, prev->key_cache, NULL);
+    ngx_conf_merge_msec_value(conf->key_valid, prev->key_valid, 10000);
+
+    ngx_conf_merge_size_value(conf->buffer_size, prev->buffer_size,
+                              64 * 1024);
+    ngx_conf_merge_size_value(conf->buffers_max, prev->buffers_max,
+                              1024 * 1024);
+    ngx_conf_merge_off_value(conf->max_temp_file_size,
+                             prev->max_temp_file_size,
+                             (off_t) 1024 * 1024 * 1024);
+
+    ngx_conf_merge_uint_value(conf->null_fields, prev->null_fields, 0);
+
+    if (ngx_conf_merge_path_value(cf, &conf->temp_path, prev->temp_path,
+                                  &ngx_http_lunary_temp_path)
+        != NGX_CONF_OK)
+    {
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->directive.len == 0 || conf->status == 1) {
+        return NGX_CONF_OK;
+    }
+
+    return ngx_http_lunary_merge_pool(cf, conf);
+}
+
+
+/* gives a location that asks the database its pool */
+
+static char *
+ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
+{
+    char                         *reason;
+    ngx_str_t                     host;
+    ngx_lunary_pool_conf_t        pconf;
+    ngx_http_core_loc_conf_t     *clcf;
+    ngx_http_lunary_main_conf_t  *lmcf;
+
+    if (conf->conninfo == NULL) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "no \"lunary_database\" is defined for "
+                      "the \"%V\" directive in %s:%ui",
+                      &conf->directive, conf->file, conf->line);
+        return NGX_CONF_ERROR;
+    }
+
+    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_lunary_module);
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    ngx_memzero(&pconf, sizeof(ngx_lunary_pool_conf_t));
+
+    pconf.conninfo = conf->conninfo;
+    pconf.sql = lmcf->sql;
+    pconf.max = conf->max;
+    pconf.connecting = conf->connecting;
+    pconf.queue = conf->queue;
+    pconf.queue_timeout = conf->queue_timeout;
+    pconf.idle = conf->idle;
+    pconf.lifetime = conf->lifetime;
+    pconf.connect_timeout = conf->connect_timeout;
+    pconf.query_timeout = conf->query_timeout;
+    pconf.prepare = conf->prepare;
+    pconf.random = conf->random;
+
+    /* without a resolver, names are resolved now, once and for all */
+
+    if (clcf->resolver && clcf->resolver->connections.nelts) {
+        pconf.resolver = clcf->resolver;
+        pconf.resolver_timeout = clcf->resolver_timeout;
+
+    } else {
+        reason = ngx_lunary_conninfo_resolve(cf, conf->conninfo, &host);
+
+        if (reason) {
+            ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                          "%s: \"%V\" of the \"lunary_database\" for "
+                          "the \"%V\" directive in %s:%ui",
+                          reason, &host, &conf->directive, conf->file,
+                          conf->line);
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    conf->pool = ngx_http_lunary_find_pool(cf, lmcf, &pconf);
+
+    return conf->pool ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+static ngx_lunary_pool_t *
+ngx_http_lunary_find_pool(ngx_conf_t *cf, ngx_http_lunary_main_conf_t *lmcf,
+    ngx_lunary_pool_conf_t *pconf)
+{
+    ngx_uint_t           i;
+    ngx_lunary_pool_t  **pools, **p;
+
+    pools = lmcf->pools.elts;
+
+    for (i = 0; i < lmcf->pools.nelts; i++) {
+        if (ngx_http_lunary_same_pool(&pools[i]->conf, pconf)) {
+            return pools[i];
+        }
+    }
+
+    p = ngx_array_push(&lmcf->pools);
+    if (p == NULL) {
+        return NULL;
+    }
+
+    *p = ngx_pcalloc(cf->pool, sizeof(ngx_lunary_pool_t));
+
+    if (*p) {
+        (*p)->conf = *pconf;
+    }
+
+    return *p;
+}
+
+
+static ngx_uint_t
+ngx_http_lunary_same_pool(ngx_lunary_pool_conf_t *a, ngx_lunary_pool_conf_t *b)
+{
+    return a->conninfo->hash[0] == b->conninfo->hash[0]
+           && a->conninfo->hash[1] == b->conninfo->hash[1]
+           && a->max == b->max
+           && a->connecting == b->connecting
+           && a->queue == b->queue
+           && a->queue_timeout == b->queue_timeout
+           && a->idle == b->idle
+           && a->lifetime == b->lifetime
+           && a->connect_timeout == b->connect_timeout
+           && a->query_timeout == b->query_timeout
+           && a->prepare == b->prepare
+           && a->random == b->random
+           && a->resolver == b->resolver
+           && a->resolver_timeout == b->resolver_timeout;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_init_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                    i;
+    ngx_lunary_pool_t           **pools;
+    ngx_http_lunary_main_conf_t  *lmcf;
+
+    /* the cache manager comes here too, and serves nobody */
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    lmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_lunary_module);
+
+    if (lmcf == NULL || lmcf->pools.nelts == 0) {
+        return NGX_OK;
+    }
+
+    if (ngx_http_lunary_status_attach(cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    pools = lmcf->pools.elts;
+
+    for (i = 0; i < lmcf->pools.nelts; i++) {
+
+        ngx_http_lunary_status_pool(lmcf, pools[i]);
+
+        if (ngx_lunary_pool_start(pools[i], cycle) != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_lunary_exit_process(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                    i;
+    ngx_lunary_pool_t           **pools;
+    ngx_http_lunary_main_conf_t  *lmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return;
+    }
+
+    lmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_lunary_module);
+
+    if (lmcf == NULL || lmcf->pools.nelts == 0) {
+        return;
+    }
+
+    pools = lmcf->pools.elts;
+
+    for (i = 0; i < lmcf->pools.nelts; i++) {
+        ngx_lunary_pool_stop(pools[i]);
+    }
+
+    ngx_http_lunary_status_detach(cycle);
+}
+
+
+static char *
+ngx_http_lunary_related_runs(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_loc_conf_t *llcf = conf;
+
+    char                              *rv;
+    ngx_str_t                         *value;
+    ngx_http_compile_complex_value_t   ccv;
+
+    rv = ngx_http_lunary_handle(cf, llcf, ngx_http_lunary_handler);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    value = cf->args->elts;
+
+    llcf->id = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
+    if (llcf->id == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
+
+    ccv.cf = cf;
+    ccv.value = &value[1];
+    ccv.complex_value = llcf->id;
+
+    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+/* makes a location ours, once, and remembers where that was written */
+
+static char *
+ngx_http_lunary_handle(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *llcf,
+    ngx_http_handler_pt handler)
+{
+    ngx_str_t                 *value;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (llcf->directive.len) {
+        return "is duplicate, or beside another that serves the location";
+    }
+
+    value = cf->args->elts;
+    llcf->directive = value[0];
+    llcf->file = cf->conf_file->file.name.data;
+    llcf->line = cf->conf_file->line;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = handler;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_database(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_loc_conf_t *llcf = conf;
+
+    char       *reason;
+    ngx_str_t  *value, balance;
+
+    if (llcf->conninfo != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 3) {
+
+        /* not quoted: it may be a part of the connection string */
+
+        if (!ngx_http_lunary_param(&value[2], "balance=", &balance)) {
+            return "has an invalid second parameter, expected "
+                   "\"balance=ordered\" or \"balance=random\" "
+                   "(is the connection string quoted?)";
+        }
+
+        if (ngx_strcmp(balance.data, "random") == 0) {
+            llcf->random = 1;
+
+        } else if (ngx_strcmp(balance.data, "ordered") != 0) {
+            return "has an invalid \"balance\", expected \"ordered\" "
+                   "or \"random\"";
+        }
+    }
+
+    llcf->conninfo = ngx_pcalloc(cf->pool, sizeof(ngx_lunary_conninfo_t));
+    if (llcf->conninfo == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    reason = ngx_lunary_conninfo_parse(cf->pool, &value[1], llcf->conninfo);
+
+    if (reason) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid connection string in "
+                           "\"lunary_database\": %s", reason);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_pool(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_loc_conf_t *llcf = conf;
+
+    char        *rv;
+    ngx_str_t   *arg, value;
+    ngx_uint_t   i;
+
+    if (llcf->max != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    llcf->max = 8;
+    llcf->idle = 60000;
+    llcf->lifetime = 3600000;
+
+    arg = cf->args->elts;
+
+    for (i = 1; i < cf->args->nelts; i++) {
+
+        if (ngx_http_lunary_param(&arg[i], "max=", &value)) {
+            rv = ngx_http_lunary_number(cf, &arg[i], &value, &llcf->max);
+
+        } else if (ngx_http_lunary_param(&arg[i], "connecting=", &value)) {
+            rv = ngx_http_lunary_number(cf, &arg[i], &value,
+                                        &llcf->connecting);
+
+        } else if (ngx_http_lunary_param(&arg[i], "idle=", &value)) {
+            rv = ngx_http_lunary_time(cf, &arg[i], &value, &llcf->idle);
+
+        } else if (ngx_http_lunary_param(&arg[i], "lifetime=", &value)) {
+            rv = ngx_http_lunary_time(cf, &arg[i], &value, &llcf->lifetime);
+
+        } else {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in \"lunary_pool\", "
+                               "expected \"max=\", \"idle=\", \"lifetime=\", "
+                               "or \"connecting=\"", &arg[i]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (rv != NGX_CONF_OK) {
+            return rv;
+        }
+    }
+
+    if (llcf->connecting == NGX_CONF_UNSET_UINT) {
+        llcf->connecting = ngx_min(2, llcf->max);
+    }
+
+    if (llcf->connecting > llcf->max) {
+        return "has a \"connecting\" that is greater than its \"max\"";
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_queue(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_loc_conf_t *llcf = conf;
+
+    char       *rv;
+    ngx_str_t  *arg, value;
+
+    if (llcf->queue != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    arg = cf->args->elts;
+
+    rv = ngx_http_lunary_number(cf, &arg[1], &arg[1], &llcf->queue);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    llcf->queue_timeout = 2000;
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    if (!ngx_http_lunary_param(&arg[2], "timeout=", &value)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"lunary_queue\", "
+                           "expected \"timeout=\"", &arg[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_http_lunary_time(cf, &arg[2], &value, &llcf->queue_timeout);
+}
+
+
+static char *
+ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_loc_conf_t *llcf = conf;
+
+    u_char     *p;
+    ssize_t     size;
+    ngx_str_t  *arg, name, number, value;
+
+    if (llcf->key_cache != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    arg = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(arg[1].data, "off") == 0) {
+        llcf->key_cache = NULL;
+        return NGX_CONF_OK;
+    }
+
+    p = ngx_http_lunary_param(&arg[1], "zone=", &name)
+        ? (u_char *) ngx_strchr(name.data, ':') : NULL;
+
+    if (p == NULL || p == name.data) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in "
+                           "\"lunary_key_cache\", expected \"off\" or "
+                           "\"zone=name:size\"", &arg[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    number.data = p + 1;
+    number.len = name.data + name.len - number.data;
+    name.len = p - name.data;
+
+    size = ngx_parse_size(&number);
+
+    if (size == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid zone size \"%V\" in "
+                           "\"lunary_key_cache\"", &number);
+        return NGX_CONF_ERROR;
+    }
+
+    if (size < (ssize_t) (8 * ngx_pagesize)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "zone \"%V\" in \"lunary_key_cache\" is too "
+                           "small, expected at least %uzk", &name,
+                           8 * ngx_pagesize / 1024);
+        return NGX_CONF_ERROR;
+    }
+
+    llcf->key_valid = 10000;
+
+    if (cf->args->nelts == 3) {
+
+        if (!ngx_http_lunary_param(&arg[2], "valid=", &value)) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "invalid parameter \"%V\" in "
+                               "\"lunary_key_cache\", expected \"valid=\"",
+                               &arg[2]);
+            return NGX_CONF_ERROR;
+        }
+
+        if (ngx_http_lunary_time(cf, &arg[2], &value, &llcf->key_valid)
+            != NGX_CONF_OK)
+        {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    llcf->key_cache = ngx_shared_memory_add(cf, &name, size,
+                                            &ngx_http_lunary_module);
+    if (llcf->key_cache == NULL) {
+        return NGX_CONF_ERROR;
+    }
+
+    llcf->key_cache->init = ngx_http_lunary_cache_init;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_buffers(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_loc_conf_t *llcf = conf;
+
+    ssize_t     size;
+    ngx_str_t  *arg, value;
+
+    if (llcf->buffer_size != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+
+    arg = cf->args->elts;
+    size = ngx_parse_size(&arg[1]);
+
+    if (size == NGX_ERROR || size < 1024) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid size \"%V\" in \"lunary_buffers\", "
+                           "expected at least 1k", &arg[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    llcf->buffer_size = size;
+    llcf->buffers_max = ngx_max(size, 1024 * 1024);
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    if (!ngx_http_lunary_param(&arg[2], "max=", &value)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"lunary_buffers\", "
+                           "expected \"max=\"", &arg[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    size = ngx_parse_size(&value);
+
+    if (size == NGX_ERROR || (size_t) size < llcf->buffer_size) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid size in \"%V\" of \"lunary_buffers\", "
+                           "expected no less than the first size", &arg[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    llcf->buffers_max = size;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_loc_conf_t *llcf = conf;
+
+    char       *rv;
+    ngx_str_t  *value;
+
+    rv = ngx_http_lunary_handle(cf, llcf, ngx_http_lunary_status_handler);
+    if (rv != NGX_CONF_OK) {
+        return rv;
+    }
+
+    llcf->status = 1;
+
+    if (cf->args->nelts == 1) {
+        return NGX_CONF_OK;
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "ready") != 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\" in \"lunary_status\", "
+                           "expected \"ready\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    llcf->status = 2;
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_lunary_param(ngx_str_t *arg, const char *name, ngx_str_t *value)
+{
+    size_t  len;
+
+    len = ngx_strlen(name);
+
+    if (arg->len < len || ngx_strncmp(arg->data, name, len) != 0) {
+        return 0;
+    }
+
+    value->data = arg->data + len;
+    value->len = arg->len - len;
+
+    return 1;
+}
+
+
+static char *
+ngx_http_lunary_number(ngx_conf_t *cf, ngx_str_t *arg, ngx_str_t *value,
+    ngx_uint_t *n)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_atoi(value->data, value->len);
+
+    if (rc < 1 || rc > 65535) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid number in \"%V\", expected 1 to 65535",
+                           arg);
+        return NGX_CONF_ERROR;
+    }
+
+    *n = rc;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_time(ngx_conf_t *cf, ngx_str_t *arg, ngx_str_t *value,
+    ngx_msec_t *time)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_parse_time(value, 0);
+
+    if (rc == NGX_ERROR || rc == 0) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid time in \"%V\", expected a time "
+                           "greater than zero", arg);
+        return NGX_CONF_ERROR;
+    }
+
+    *time = rc;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_positive_time(ngx_conf_t *cf, void *post, void *data)
+{
+    ngx_msec_t *time = data;
+
+    return *time ? NGX_CONF_OK : "must be greater than zero";
+}

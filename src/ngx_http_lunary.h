@@ -1,0 +1,156 @@
+
+#ifndef _NGX_HTTP_LUNARY_H_INCLUDED_
+#define _NGX_HTTP_LUNARY_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "ngx_lunary_pool.h"
+#include "ngx_lunary_uuid.h"
+#include "ngx_http_lunary_stream.h"
+
+
+/* where a request ended, as $lunary_outcome tells and the metrics count */
+
+typedef enum {
+    NGX_HTTP_LUNARY_UNFINISHED = 0,
+    NGX_HTTP_LUNARY_OK,
+    NGX_HTTP_LUNARY_METHOD,             /* 405 */
+    NGX_HTTP_LUNARY_DENIED,             /* 401 */
+    NGX_HTTP_LUNARY_NOT_FOUND,          /* 404 */
+    NGX_HTTP_LUNARY_QUEUE_FULL,         /* 503 */
+    NGX_HTTP_LUNARY_QUEUE_TIMEOUT,      /* 503 */
+    NGX_HTTP_LUNARY_UNAVAILABLE,        /* 503 */
+    NGX_HTTP_LUNARY_TIMEOUT,            /* 504 */
+    NGX_HTTP_LUNARY_ERROR,              /* 500 */
+    NGX_HTTP_LUNARY_CUT,                /* failed in mid-answer */
+    NGX_HTTP_LUNARY_CLIENT_LEFT,        /* before its answer was whole */
+    NGX_HTTP_LUNARY_NOUTCOMES
+} ngx_http_lunary_outcome_e;
+
+
+/* what a key is worth */
+
+typedef enum {
+    NGX_HTTP_LUNARY_KEY_PRIVATE = 0,    /* opens its project */
+    NGX_HTTP_LUNARY_KEY_NONE,           /* no credential in the request */
+    NGX_HTTP_LUNARY_KEY_INVALID,        /* not a UUID, not a bearer token */
+    NGX_HTTP_LUNARY_KEY_UNKNOWN,        /* in no row of api_key */
+    NGX_HTTP_LUNARY_KEY_PUBLIC,
+    NGX_HTTP_LUNARY_KEY_ORG,
+    NGX_HTTP_LUNARY_KEY_UNASKED         /* the database has not spoken */
+} ngx_http_lunary_key_e;
+
+
+typedef enum {
+    NGX_HTTP_LUNARY_CACHE_NONE = 0,     /* the request did not come so far */
+    NGX_HTTP_LUNARY_CACHE_BYPASS,       /* no cache configured */
+    NGX_HTTP_LUNARY_CACHE_MISS,
+    NGX_HTTP_LUNARY_CACHE_EXPIRED,
+    NGX_HTTP_LUNARY_CACHE_HIT
+} ngx_http_lunary_cache_e;
+
+
+typedef struct {
+    ngx_array_t                 pools;      /* of ngx_lunary_pool_t * */
+    ngx_shm_zone_t             *status;     /* counters */
+    ngx_lunary_sql_t           *sql;
+} ngx_http_lunary_main_conf_t;
+
+
+typedef struct {
+    ngx_http_complex_value_t   *id;         /* lunary_related_runs */
+
+    ngx_lunary_conninfo_t      *conninfo;   /* lunary_database */
+    ngx_uint_t                  random;
+
+    ngx_uint_t                  max;        /* lunary_pool */
+    ngx_uint_t                  connecting;
+    ngx_msec_t                  idle;
+    ngx_msec_t                  lifetime;
+
+    ngx_uint_t                  queue;      /* lunary_queue */
+    ngx_msec_t                  queue_timeout;
+
+    ngx_msec_t                  connect_timeout;
+    ngx_msec_t                  query_timeout;
+    ngx_flag_t                  prepare;
+
+    ngx_shm_zone_t             *key_cache;
+    ngx_msec_t                  key_valid;
+
+    size_t                      buffer_size;    /* lunary_buffers */
+    size_t                      buffers_max;
+    off_t                       max_temp_file_size;
+    ngx_path_t                 *temp_path;
+
+    ngx_uint_t                  null_fields;    /* 1: written as null */
+
+    ngx_uint_t                  status;         /* lunary_status: 1, ready: 2 */
+
+    ngx_lunary_pool_t          *pool;
+
+    /* the directive that needs a database, for messages about it */
+    ngx_str_t                   directive;
+    u_char                     *file;
+    ngx_uint_t                  line;
+} ngx_http_lunary_loc_conf_t;
+
+
+typedef enum {
+    NGX_HTTP_LUNARY_STATE_START = 0,    /* nothing was asked yet */
+    NGX_HTTP_LUNARY_STATE_QUERY,        /* the query waits or is under way */
+    NGX_HTTP_LUNARY_STATE_DONE          /* finalized, or its client left */
+} ngx_http_lunary_state_e;
+
+
+typedef struct {
+    ngx_http_request_t         *request;
+    ngx_http_lunary_state_e     state;
+    ngx_http_lunary_loc_conf_t *conf;   /* of the location it began in */
+
+    ngx_lunary_query_t          query;
+    ngx_http_lunary_stream_t    stream;
+
+    u_char                      run[NGX_LUNARY_UUID_LEN];
+    u_char                      key[NGX_LUNARY_UUID_LEN];
+    u_char                      project[NGX_LUNARY_UUID_LEN];
+
+    ngx_uint_t                  nruns;
+    ngx_http_lunary_key_e       verdict;        /* on the key */
+    ngx_http_lunary_cache_e     cache;
+    ngx_http_lunary_outcome_e   outcome;
+
+    /* in milliseconds, summed over the queries of the request */
+    ngx_msec_t                  queue_time;
+    ngx_msec_t                  connect_time;
+    ngx_msec_t                  first_row_time;
+    ngx_msec_t                  query_time;
+
+    unsigned                    head:1;         /* only whether it is there */
+    unsigned                    has_project:1;
+    unsigned                    by_key:1;       /* asked with the key */
+    unsigned                    found:1;
+    unsigned                    needs_full:1;   /* a second query is needed */
+    unsigned                    queued:1;       /* the times say something */
+    unsigned                    connected:1;
+    unsigned                    first_row:1;
+    unsigned                    asked:1;
+} ngx_http_lunary_ctx_t;
+
+
+extern ngx_module_t  ngx_http_lunary_module;
+
+
+/*
+ * the context of a request, also after an internal redirect; NULL where the
+ * request never came to the module
+ */
+ngx_http_lunary_ctx_t *ngx_http_lunary_get_ctx(ngx_http_request_t *r);
+
+/* the content handler of lunary_related_runs */
+ngx_int_t ngx_http_lunary_handler(ngx_http_request_t *r);
+
+
+#endif /* _NGX_HTTP_LUNARY_H_INCLUDED_ */

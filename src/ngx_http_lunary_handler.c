@@ -1,0 +1,969 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "ngx_http_lunary.h"
+#include "ngx_http_lunary_auth.h"
+#include "ngx_http_lunary_runs.h"
+#include "ngx_http_lunary_status.h"
+
+
+static ngx_http_lunary_ctx_t *ngx_http_lunary_create_ctx(
+    ngx_http_request_t *r);
+static ngx_int_t ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_watch(ngx_http_request_t *r);
+
+static ngx_int_t ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res,
+    int i);
+static void ngx_http_lunary_drained(ngx_lunary_query_t *q);
+static void ngx_http_lunary_again(ngx_lunary_query_t *q);
+static void ngx_http_lunary_done(ngx_lunary_query_t *q,
+    ngx_lunary_result_e result);
+static void ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc);
+static void ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx);
+
+static ngx_int_t ngx_http_lunary_refuse(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_outcome_e outcome);
+static ngx_uint_t ngx_http_lunary_intercepted(ngx_http_request_t *r,
+    ngx_uint_t status);
+static ngx_int_t ngx_http_lunary_refusal_headers(ngx_http_lunary_ctx_t *ctx,
+    ngx_uint_t status);
+static ngx_int_t ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx);
+
+static void ngx_http_lunary_broken(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_flush(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_write_handler(ngx_http_request_t *r);
+static void ngx_http_lunary_read_handler(ngx_http_request_t *r);
+static void ngx_http_lunary_discard_handler(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_lunary_has_left(ngx_http_request_t *r);
+static void ngx_http_lunary_left(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc);
+static void ngx_http_lunary_cleanup(void *data);
+static void ngx_http_lunary_ctx_cleanup(void *data);
+
+
+typedef struct {
+    ngx_uint_t   status;
+    ngx_str_t    body;
+} ngx_http_lunary_refusal_t;
+
+
+/* by outcome */
+
+static ngx_http_lunary_refusal_t  ngx_http_lunary_refusals[] = {
+    { 0, ngx_null_string },
+    { NGX_HTTP_OK, ngx_null_string },
+    { NGX_HTTP_NOT_ALLOWED,
+      ngx_string("{\"message\": \"Method not allowed\"}") },
+    { NGX_HTTP_UNAUTHORIZED, ngx_null_string },
+    { NGX_HTTP_NOT_FOUND,
+      ngx_string("{\"message\": \"Run not found\"}") },
+    { NGX_HTTP_SERVICE_UNAVAILABLE,
+      ngx_string("{\"message\": \"Service unavailable\"}") },
+    { NGX_HTTP_SERVICE_UNAVAILABLE,
+      ngx_string("{\"message\": \"Service unavailable\"}") },
+    { NGX_HTTP_SERVICE_UNAVAILABLE,
+      ngx_string("{\"message\": \"Service unavailable\"}") },
+    { NGX_HTTP_GATEWAY_TIME_OUT,
+      ngx_string("{\"message\": \"Gateway timeout\"}") },
+    { NGX_HTTP_INTERNAL_SERVER_ERROR,
+      ngx_string("{\"message\": \"Internal server error\"}") }
+};
+
+
+ngx_int_t
+ngx_http_lunary_handler(ngx_http_request_t *r)
+{
+    ngx_str_t               id;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_create_ctx(r);
+    if (ctx == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_METHOD);
+    }
+
+    ctx->verdict = ngx_http_lunary_credential(r, ctx->key);
+
+    if (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_DENIED);
+    }
+
+    if (ngx_http_complex_value(r, ctx->conf->id, &id) != NGX_OK) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+    }
+
+    if (ngx_lunary_uuid_parse(id.data, id.len, ctx->run) != NGX_OK) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
+    }
+
+    return ngx_http_lunary_start(ctx);
+}
+
+
+static ngx_http_lunary_ctx_t *
+ngx_http_lunary_create_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t     *cln;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    /* a request that comes a second time starts anew, and counts twice */
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_lunary_ctx_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    ctx = cln->data;
+    ngx_memzero(ctx, sizeof(ngx_http_lunary_ctx_t));
+
+    cln->handler = ngx_http_lunary_ctx_cleanup;
+
+    ctx->request = r;
+    ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_lunary_module);
+    ctx->head = r->header_only || r->method == NGX_HTTP_HEAD;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_lunary_module);
+
+    return ctx;
+}
+
+
+ngx_http_lunary_ctx_t *
+ngx_http_lunary_get_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t     *cln;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+
+    if (ctx || !(r->internal || r->filter_finalize)) {
+        return ctx;
+    }
+
+    /* a redirect has zeroed the contexts; the latest one is found first */
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_lunary_ctx_cleanup) {
+            ctx = cln->data;
+
+            if (ctx->request == r) {
+                return ctx;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_int_t                    rc;
+    ngx_http_cleanup_t          *cln;
+    ngx_http_request_t          *r;
+    ngx_http_lunary_loc_conf_t  *llcf;
+
+    r = ctx->request;
+    llcf = ctx->conf;
+
+    ngx_http_lunary_verdict_cached(ctx);
+
+    ngx_http_lunary_stream_init(&ctx->stream, r, llcf->buffer_size,
+                                llcf->buffers_max, llcf->max_temp_file_size,
+                                llcf->temp_path);
+
+    ctx->query.row = ngx_http_lunary_row;
+    ctx->query.drained = ngx_http_lunary_drained;
+    ctx->query.again = ngx_http_lunary_again;
+    ctx->query.done = ngx_http_lunary_done;
+    ctx->query.data = ctx;
+
+    cln = ngx_http_cleanup_add(r, 0);
+    if (cln == NULL) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+    }
+
+    cln->handler = ngx_http_lunary_cleanup;
+    cln->data = ctx;
+
+    if (ngx_http_lunary_watch(r) != NGX_OK) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+    }
+
+    rc = ngx_http_lunary_ask(ctx);
+
+    if (rc == NGX_BUSY) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
+    }
+
+    r->read_event_handler = ngx_http_lunary_read_handler;
+    r->write_event_handler = ngx_http_lunary_write_handler;
+
+    r->main->count++;
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_http_lunary_loc_conf_t  *llcf;
+
+    llcf = ctx->conf;
+    ctx->verdict = NGX_HTTP_LUNARY_KEY_UNASKED;
+
+    if (llcf->key_cache == NULL) {
+        ctx->cache = NGX_HTTP_LUNARY_CACHE_BYPASS;
+        return;
+    }
+
+    ctx->cache = ngx_http_lunary_cache_find(llcf->key_cache,
+                                            llcf->conninfo->hash, ctx->key,
+                                            ctx->project);
+
+    if (ctx->cache == NGX_HTTP_LUNARY_CACHE_HIT) {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
+        ctx->has_project = 1;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    ngx_http_lunary_runs_ask(ctx);
+
+    ctx->state = NGX_HTTP_LUNARY_STATE_QUERY;
+
+    rc = ngx_lunary_pool_query(ctx->conf->pool, &ctx->query);
+
+    if (rc != NGX_OK) {
+        ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
+    }
+
+    return rc;
+}
+
+
+/* a client that leaves is to be noticed from here on */
+
+static ngx_int_t
+ngx_http_lunary_watch(ngx_http_request_t *r)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        return NGX_OK;
+    }
+#endif
+
+#if (NGX_HTTP_V3)
+    if (c->quic) {
+        return NGX_OK;
+    }
+#endif
+
+    return ngx_handle_read_event(c->read, 0);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res, int i)
+{
+    ngx_int_t               rc;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = q->data;
+
+    rc = ngx_http_lunary_runs_row(ctx, res, i);
+
+    q->committed = ctx->stream.committed;
+
+    /* NGX_ERROR is the stream's: the client's or the memory's, see drained */
+
+    return rc == NGX_DECLINED ? NGX_ERROR : NGX_OK;
+}
+
+
+static void
+ngx_http_lunary_drained(ngx_lunary_query_t *q)
+{
+    ngx_connection_t       *c;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = q->data;
+    c = ctx->request->connection;
+
+    if (!ctx->stream.committed && !ctx->stream.failed) {
+        return;
+    }
+
+    ngx_http_set_log_request(c->log, ctx->request);
+
+    ngx_http_lunary_flush(ctx);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+static void
+ngx_http_lunary_again(ngx_lunary_query_t *q)
+{
+    ngx_http_lunary_ctx_t *ctx = q->data;
+
+    ngx_http_lunary_stream_reset(&ctx->stream);
+
+    if (ctx->by_key) {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_UNASKED;
+        ctx->has_project = 0;
+    }
+
+    ctx->nruns = 0;
+    ctx->found = 0;
+    ctx->needs_full = 0;
+}
+
+
+static void
+ngx_http_lunary_done(ngx_lunary_query_t *q, ngx_lunary_result_e result)
+{
+    ngx_int_t               rc;
+    ngx_connection_t       *c;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = q->data;
+    c = ctx->request->connection;
+
+    ngx_http_set_log_request(c->log, ctx->request);
+
+    ngx_http_lunary_times(ctx);
+
+    if (ctx->stream.failed) {
+        ngx_http_lunary_broken(ctx);
+        ngx_http_run_posted_requests(c);
+        return;
+    }
+
+    if (result == NGX_LUNARY_OK) {
+        rc = ngx_http_lunary_answer(ctx);
+
+        if (rc == NGX_DONE) {
+            return;
+        }
+
+    } else if (ctx->stream.committed) {
+        ngx_log_error(NGX_LOG_ERR, c->log, 0,
+                      "the database failed in mid-answer (SQLSTATE %s), "
+                      "the answer is cut off",
+                      q->sqlstate[0] ? q->sqlstate : "-");
+
+        rc = ngx_http_lunary_cut(ctx);
+
+    } else {
+        static ngx_http_lunary_outcome_e  outcomes[] = {
+            NGX_HTTP_LUNARY_OK, NGX_HTTP_LUNARY_UNAVAILABLE,
+            NGX_HTTP_LUNARY_QUEUE_TIMEOUT, NGX_HTTP_LUNARY_TIMEOUT,
+            NGX_HTTP_LUNARY_ERROR
+        };
+
+        rc = ngx_http_lunary_refuse(ctx, outcomes[result]);
+    }
+
+    ngx_http_lunary_finalize(ctx, rc);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+static void
+ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_lunary_query_t *q = &ctx->query;
+
+    ctx->queued = 1;
+    ctx->queue_time += q->waited;
+    q->waited = 0;
+
+    if (!q->asked) {
+        return;
+    }
+
+    ctx->asked = 1;
+    ctx->query_time += q->took;
+
+    if (q->connected) {
+        ctx->connected = 1;
+        ctx->connect_time += q->connect;
+    }
+
+    if (q->rows) {
+        ctx->first_row = 1;
+        ctx->first_row_time += q->first_row;
+    }
+}
+
+
+/* all rows are there.  NGX_DONE: another query is on its way */
+
+static ngx_int_t
+ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_http_request_t *r = ctx->request;
+
+    if (ctx->verdict == NGX_HTTP_LUNARY_KEY_UNASKED) {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_UNKNOWN;
+    }
+
+    if (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_DENIED);
+    }
+
+    ngx_http_lunary_keep_key(ctx);
+
+    if (!ctx->found) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
+    }
+
+    if (ctx->needs_full) {
+
+        /* it has waited its turn already */
+
+        ctx->query.front = 1;
+
+        return ngx_http_lunary_ask(ctx) == NGX_OK ? NGX_DONE
+               : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
+    }
+
+    ctx->outcome = NGX_HTTP_LUNARY_OK;
+
+    if (ctx->head) {
+        return ngx_http_lunary_send_header(r, NGX_HTTP_OK, -1);
+    }
+
+    if (ngx_http_lunary_runs_end(ctx) != NGX_OK) {
+        return ctx->stream.committed ? ngx_http_lunary_cut(ctx)
+               : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+    }
+
+    return ngx_http_lunary_stream_finish(&ctx->stream);
+}
+
+
+static void
+ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_http_lunary_loc_conf_t *llcf = ctx->conf;
+
+    if (llcf->key_cache && ctx->by_key && ctx->has_project) {
+        ngx_http_lunary_cache_keep(llcf->key_cache, llcf->conninfo->hash,
+                                   ctx->key, ctx->project,
+                                   ctx->query.sent + llcf->key_valid);
+    }
+}
+
+
+static void
+ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc)
+{
+    if (ctx->state == NGX_HTTP_LUNARY_STATE_QUERY) {
+        ngx_http_lunary_abandon(ctx);
+    }
+
+    ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
+
+    ngx_http_finalize_request(ctx->request, rc);
+}
+
+
+/* a query that is not over is given up; what it took so far is kept */
+
+static void
+ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_lunary_query_t *q = &ctx->query;
+
+    switch (q->state) {
+
+    case NGX_LUNARY_QUERY_WAITING:
+        ngx_lunary_pool_abandon(ctx->conf->pool, q);
+        break;
+
+    case NGX_LUNARY_QUERY_SENT:
+        q->took = ngx_current_msec - q->sent;
+        ngx_lunary_pool_abandon(ctx->conf->pool, q);
+        break;
+
+    default:
+        return;
+    }
+
+    ngx_http_lunary_times(ctx);
+}
+
+
+/*
+ * ends a request that gets no runs.  The return is the handler's, or one for
+ * ngx_http_finalize_request(): the status alone where an error_page waits
+ */
+
+static ngx_int_t
+ngx_http_lunary_refuse(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_outcome_e outcome)
+{
+    ngx_int_t            rc;
+    ngx_buf_t           *b;
+    ngx_str_t            body;
+    ngx_uint_t           status;
+    ngx_chain_t          out;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    ctx->outcome = outcome;
+    ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
+
+    status = ngx_http_lunary_refusals[outcome].status;
+
+    if (ngx_http_lunary_intercepted(r, status)) {
+        return status;
+    }
+
+    b = ngx_create_temp_buf(r->pool, 128);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    body = ngx_http_lunary_refusals[outcome].body;
+
+    if (outcome == NGX_HTTP_LUNARY_DENIED) {
+        b->last = ngx_slprintf(b->pos, b->end, "{\"message\": \"%V\"}",
+                               ngx_http_lunary_key_message(ctx->verdict));
+    } else {
+        b->last = ngx_cpymem(b->pos, body.data, body.len);
+    }
+
+    b->last_buf = (r == r->main) ? 1 : 0;
+    b->last_in_chain = 1;
+
+    if (ngx_http_lunary_refusal_headers(ctx, status) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_lunary_send_header(r, status, b->last - b->pos);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+/* whether nginx would send an error page for the status */
+
+static ngx_uint_t
+ngx_http_lunary_intercepted(ngx_http_request_t *r, ngx_uint_t status)
+{
+    ngx_uint_t                 i;
+    ngx_http_err_page_t       *page;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (clcf->error_pages == NULL || r->error_page || r->uri_changes == 0) {
+        return 0;
+    }
+
+    page = clcf->error_pages->elts;
+
+    for (i = 0; i < clcf->error_pages->nelts; i++) {
+        if (page[i].status == (ngx_int_t) status) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_refusal_headers(ngx_http_lunary_ctx_t *ctx, ngx_uint_t status)
+{
+    ngx_table_elt_t     *h;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    switch (status) {
+
+    case NGX_HTTP_UNAUTHORIZED:
+        h = ngx_http_lunary_header(r, "WWW-Authenticate",
+                                   ngx_http_lunary_challenge(ctx->verdict));
+        r->headers_out.www_authenticate = h;
+        break;
+
+    case NGX_HTTP_NOT_ALLOWED:
+        h = ngx_http_lunary_header(r, "Allow", "GET, HEAD");
+        break;
+
+    case NGX_HTTP_SERVICE_UNAVAILABLE:
+        h = ngx_http_lunary_header(r, "Retry-After", "1");
+        break;
+
+    default:
+        return NGX_OK;
+    }
+
+    return h ? NGX_OK : NGX_ERROR;
+}
+
+
+/*
+ * the answer has begun and can't be finished: the client must see that.
+ * Where nothing but the end of the connection tells the end of the answer,
+ * the connection is reset
+ */
+
+static ngx_int_t
+ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx)
+{
+    struct linger        linger;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    ctx->outcome = NGX_HTTP_LUNARY_CUT;
+
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        return NGX_ERROR;
+    }
+#endif
+
+#if (NGX_HTTP_SSL)
+    if (c->ssl) {
+        c->ssl->no_send_shutdown = 1;
+    }
+#endif
+
+    if (!r->main->chunked) {
+        linger.l_onoff = 1;
+        linger.l_linger = 0;
+
+        if (setsockopt(c->fd, SOL_SOCKET, SO_LINGER, (const void *) &linger,
+                       sizeof(struct linger))
+            == -1)
+        {
+            ngx_log_error(NGX_LOG_INFO, c->log, ngx_socket_errno,
+                          "setsockopt(SO_LINGER) failed");
+        }
+    }
+
+    return NGX_ERROR;
+}
+
+
+/* the answer can't go on, though the database would */
+
+static void
+ngx_http_lunary_broken(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_int_t          rc;
+    ngx_connection_t  *c;
+
+    c = ctx->request->connection;
+
+    ngx_http_lunary_abandon(ctx);
+
+    if (c->error) {
+        ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
+        rc = NGX_ERROR;
+
+    } else if (ctx->stream.committed) {
+        ngx_log_error(NGX_LOG_ERR, c->log, 0, "the answer is cut off");
+        rc = ngx_http_lunary_cut(ctx);
+
+    } else {
+        rc = ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+    }
+
+    ngx_http_lunary_finalize(ctx, rc);
+}
+
+
+/* sends what is ready, and lets the database wait for a client that must */
+
+static void
+ngx_http_lunary_flush(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_int_t                  rc;
+    ngx_event_t               *wev;
+    ngx_connection_t          *c;
+    ngx_http_request_t        *r;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = ctx->request;
+    c = r->connection;
+    wev = c->write;
+
+    rc = ngx_http_lunary_stream_flush(&ctx->stream);
+
+    if (rc == NGX_ERROR) {
+
+        ngx_http_lunary_broken(ctx);
+        return;
+    }
+
+    if (rc == NGX_AGAIN) {
+        ngx_lunary_pool_pause(&ctx->query);
+
+    } else {
+        ngx_lunary_pool_resume(&ctx->query);
+    }
+
+    if (r->discard_body) {
+        r->read_event_handler = ngx_http_lunary_discard_handler;
+
+    } else {
+        r->read_event_handler = ngx_http_lunary_read_handler;
+    }
+
+    if (c->data != r) {
+        return;
+    }
+
+    clcf = ngx_http_get_module_loc_conf(r->main, ngx_http_core_module);
+
+    if (ngx_handle_write_event(wev, clcf->send_lowat) != NGX_OK) {
+        ngx_http_lunary_left(ctx, NGX_ERROR);
+        return;
+    }
+
+    if (wev->delayed) {
+        return;
+    }
+
+    if (ctx->stream.busy == NULL) {
+
+        if (wev->timer_set) {
+            ngx_del_timer(wev);
+        }
+
+    } else if (!wev->timer_set) {
+        ngx_add_timer(wev, clcf->send_timeout);
+    }
+}
+
+
+static void
+ngx_http_lunary_write_handler(ngx_http_request_t *r)
+{
+    ngx_event_t                *wev;
+    ngx_connection_t           *c;
+    ngx_http_lunary_ctx_t      *ctx;
+    ngx_http_core_loc_conf_t   *clcf;
+
+    c = r->connection;
+    wev = c->write;
+    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+
+    if (ctx->state != NGX_HTTP_LUNARY_STATE_QUERY) {
+        return;
+    }
+
+    if (c->error) {
+        ngx_http_lunary_left(ctx, NGX_HTTP_CLIENT_CLOSED_REQUEST);
+        return;
+    }
+
+    if (wev->timedout) {
+        ngx_log_error(NGX_LOG_INFO, c->log, NGX_ETIMEDOUT, "client timed out");
+        c->timedout = 1;
+
+        ngx_http_lunary_left(ctx, NGX_HTTP_REQUEST_TIME_OUT);
+        return;
+    }
+
+    if (!ctx->stream.committed) {
+        return;
+    }
+
+    if (wev->delayed || r->aio) {
+
+        clcf = ngx_http_get_module_loc_conf(r->main, ngx_http_core_module);
+
+        if (!wev->delayed) {
+            ngx_add_timer(wev, clcf->send_timeout);
+        }
+
+        if (ngx_handle_write_event(wev, clcf->send_lowat) != NGX_OK) {
+            ngx_http_lunary_left(ctx, NGX_ERROR);
+        }
+
+        return;
+    }
+
+    /* the client took something: its time starts anew */
+
+    if (wev->timer_set) {
+        ngx_del_timer(wev);
+    }
+
+    ngx_http_lunary_flush(ctx);
+}
+
+
+static void
+ngx_http_lunary_read_handler(ngx_http_request_t *r)
+{
+    ngx_http_lunary_ctx_t *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+
+    if (ctx->state != NGX_HTTP_LUNARY_STATE_QUERY
+        || !ngx_http_lunary_has_left(r))
+    {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                  "client prematurely closed connection");
+
+    r->connection->error = 1;
+
+#if (NGX_HTTP_SSL)
+    if (r->connection->ssl) {
+        r->connection->ssl->no_send_shutdown = 1;
+    }
+#endif
+
+    ngx_http_lunary_left(ctx, NGX_HTTP_CLIENT_CLOSED_REQUEST);
+}
+
+
+/* nginx reads a body away; when that is over, the client is watched again */
+
+static void
+ngx_http_lunary_discard_handler(ngx_http_request_t *r)
+{
+    ngx_http_lunary_ctx_t *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+
+    ngx_http_discarded_request_body_handler(r);
+
+    if (ctx->state != NGX_HTTP_LUNARY_STATE_QUERY || r->discard_body) {
+        return;
+    }
+
+    r->read_event_handler = ngx_http_lunary_read_handler;
+
+    ngx_http_lunary_read_handler(r);
+}
+
+
+static ngx_uint_t
+ngx_http_lunary_has_left(ngx_http_request_t *r)
+{
+    u_char             ch;
+    ssize_t            n;
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    c = r->connection;
+    rev = c->read;
+
+    if (c->error) {
+        return 1;
+    }
+
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        return 0;
+    }
+#endif
+
+#if (NGX_HTTP_V3)
+    if (c->quic) {
+        return rev->error;
+    }
+#endif
+
+#if (NGX_HAVE_EPOLLRDHUP)
+    if ((ngx_event_flags & NGX_USE_EPOLL_EVENT) && ngx_use_epoll_rdhup) {
+        return rev->pending_eof;
+    }
+#endif
+
+#if (NGX_HAVE_KQUEUE)
+    if (ngx_event_flags & NGX_USE_KQUEUE_EVENT) {
+        return rev->pending_eof;
+    }
+#endif
+
+    n = recv(c->fd, &ch, 1, MSG_PEEK);
+
+    if (n == 0 || (n == -1 && ngx_socket_errno != NGX_EAGAIN)) {
+        return 1;
+    }
+
+    /* a request behind this one: a level-triggered event would spin on it */
+
+    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active) {
+        return ngx_del_event(rev, NGX_READ_EVENT, 0) != NGX_OK;
+    }
+
+    return 0;
+}
+
+
+static void
+ngx_http_lunary_left(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc)
+{
+    ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
+
+    ngx_http_lunary_finalize(ctx, rc);
+}
+
+
+/* the request goes: its query must not outlive it */
+
+static void
+ngx_http_lunary_cleanup(void *data)
+{
+    ngx_http_lunary_ctx_t *ctx = data;
+
+    if (ctx->state == NGX_HTTP_LUNARY_STATE_QUERY) {
+        ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
+        ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
+
+        ngx_http_lunary_abandon(ctx);
+    }
+}
+
+
+static void
+ngx_http_lunary_ctx_cleanup(void *data)
+{
+    ngx_http_lunary_status_count(data);
+}

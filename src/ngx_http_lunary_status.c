@@ -1,0 +1,893 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include <jansson.h>
+#include "ngx_http_lunary.h"
+#include "ngx_http_lunary_status.h"
+#include "ngx_http_lunary_variables.h"
+
+
+/* of all generations that live at once, and ever configured */
+#define NGX_HTTP_LUNARY_WORKERS    512
+#define NGX_HTTP_LUNARY_DATABASES  256
+
+#define NGX_HTTP_LUNARY_BUCKETS    14
+#define NGX_HTTP_LUNARY_NCACHES    (NGX_HTTP_LUNARY_CACHE_HIT + 1)
+
+
+/* milliseconds; the last bucket takes the rest */
+
+typedef struct {
+    ngx_atomic_t                  buckets[NGX_HTTP_LUNARY_BUCKETS + 1];
+    ngx_atomic_t                  sum;
+} ngx_http_lunary_histogram_t;
+
+
+/* the gauges of a worker; a worker that was killed leaves its pid behind */
+
+typedef struct {
+    ngx_atomic_t                  pid;
+    ngx_lunary_gauges_t           gauges;
+} ngx_http_lunary_worker_t;
+
+
+typedef struct {
+    ngx_atomic_t                  used;
+    uint64_t                      hash[2];
+    ngx_atomic_t                  unreachable;
+} ngx_http_lunary_reach_t;
+
+
+typedef struct {
+    ngx_atomic_t                  outcomes[NGX_HTTP_LUNARY_NOUTCOMES];
+    ngx_atomic_t                  runs;
+    ngx_atomic_t                  bytes;
+    ngx_atomic_t                  cache[NGX_HTTP_LUNARY_NCACHES];
+    ngx_http_lunary_histogram_t   queue;
+    ngx_http_lunary_histogram_t   first_row;
+    ngx_http_lunary_histogram_t   total;
+    ngx_lunary_counts_t           counts;
+    ngx_http_lunary_worker_t      workers[NGX_HTTP_LUNARY_WORKERS];
+    ngx_http_lunary_reach_t       databases[NGX_HTTP_LUNARY_DATABASES];
+} ngx_http_lunary_status_sh_t;
+
+
+/* Prometheus text being written */
+
+typedef struct {
+    u_char                       *last;
+    u_char                       *end;
+} ngx_http_lunary_page_t;
+
+
+typedef struct {
+    char                         *name;
+    size_t                        offset;
+    char                         *help;
+} ngx_http_lunary_metric_t;
+
+
+/* the label is spelt as OpenMetrics wants it */
+
+typedef struct {
+    ngx_msec_t                    ms;
+    char                         *le;
+} ngx_http_lunary_bound_t;
+
+
+static ngx_int_t ngx_http_lunary_status_init_zone(ngx_shm_zone_t *zone,
+    void *data);
+static ngx_http_lunary_worker_t *ngx_http_lunary_status_place(
+    ngx_http_lunary_status_sh_t *sh);
+static ngx_uint_t ngx_http_lunary_status_alive(ngx_atomic_uint_t pid);
+static ngx_atomic_t *ngx_http_lunary_status_reach(
+    ngx_http_lunary_status_sh_t *sh, uint64_t *hash);
+static void ngx_http_lunary_histogram_add(ngx_http_lunary_histogram_t *h,
+    ngx_msec_t ms);
+
+static ngx_int_t ngx_http_lunary_status_metrics(ngx_http_request_t *r);
+static ngx_int_t ngx_http_lunary_status_ready(ngx_http_request_t *r,
+    ngx_lunary_pool_t *pool);
+static ngx_int_t ngx_http_lunary_status_send(ngx_http_request_t *r,
+    ngx_uint_t status, ngx_buf_t *b, ngx_str_t *type);
+static void ngx_http_lunary_status_gauges(ngx_http_lunary_status_sh_t *sh,
+    ngx_lunary_gauges_t *sum);
+static ngx_buf_t *ngx_http_lunary_status_text(ngx_http_request_t *r,
+    ngx_http_lunary_status_sh_t *sh);
+static void ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_status_sh_t *sh);
+static void ngx_http_lunary_text_gauges(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_status_sh_t *sh);
+static void ngx_http_lunary_text_histogram(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_histogram_t *h, char *name, char *help);
+static void ngx_http_lunary_text_head(ngx_http_lunary_page_t *page,
+    char *name, char *type, char *help);
+static ngx_buf_t *ngx_http_lunary_status_json(ngx_http_request_t *r,
+    ngx_http_lunary_status_sh_t *sh);
+static json_t *ngx_http_lunary_json_counters(ngx_http_lunary_status_sh_t *sh);
+static json_t *ngx_http_lunary_json_labelled(ngx_str_t *names,
+    ngx_atomic_t *values, ngx_uint_t n);
+static json_t *ngx_http_lunary_json_errors(ngx_http_lunary_status_sh_t *sh);
+static json_t *ngx_http_lunary_json_histogram(ngx_http_lunary_histogram_t *h);
+
+
+static ngx_str_t  ngx_http_lunary_text_type =
+    ngx_string("text/plain; version=0.0.4; charset=utf-8");
+static ngx_str_t  ngx_http_lunary_json_type =
+    ngx_string("application/json; charset=utf-8");
+
+
+static ngx_http_lunary_bound_t  ngx_http_lunary_bounds[] = {
+    { 1, "0.001" }, { 2, "0.002" }, { 5, "0.005" }, { 10, "0.01" },
+    { 25, "0.025" }, { 50, "0.05" }, { 100, "0.1" }, { 250, "0.25" },
+    { 500, "0.5" }, { 1000, "1.0" }, { 2500, "2.5" }, { 5000, "5.0" },
+    { 10000, "10.0" }, { 30000, "30.0" }
+};
+
+
+static const char  ngx_http_lunary_digits[] =
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+
+/* counters that are one number each */
+
+static ngx_http_lunary_metric_t  ngx_http_lunary_metrics[] = {
+    { "runs", offsetof(ngx_http_lunary_status_sh_t, runs),
+      "Runs served." },
+    { "answer_bytes", offsetof(ngx_http_lunary_status_sh_t, bytes),
+      "Bytes of JSON served, before any compression." },
+    { "connects", offsetof(ngx_http_lunary_status_sh_t, counts.connects),
+      "Sessions made with the database." },
+    { "connect_failures",
+      offsetof(ngx_http_lunary_status_sh_t, counts.connect_failures),
+      "Attempts to connect to a host in vain." },
+    { "connections_lost", offsetof(ngx_http_lunary_status_sh_t, counts.lost),
+      "Sessions that broke." },
+    { "retries", offsetof(ngx_http_lunary_status_sh_t, counts.retries),
+      "Requests sent to the database a second time." },
+    { "cancels", offsetof(ngx_http_lunary_status_sh_t, counts.cancels),
+      "Queries stopped for their client or their time." },
+    { NULL, 0, NULL }
+};
+
+
+/* this worker's place, or where it counts if there was none */
+
+static ngx_http_lunary_worker_t  *ngx_http_lunary_place;
+static ngx_http_lunary_worker_t   ngx_http_lunary_no_place;
+static ngx_atomic_t               ngx_http_lunary_no_reach;
+
+
+ngx_int_t
+ngx_http_lunary_status_zone(ngx_conf_t *cf)
+{
+    size_t                        size;
+    ngx_http_lunary_main_conf_t  *lmcf;
+
+    static ngx_str_t  name = ngx_string("lunary_status");
+
+    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_lunary_module);
+
+    size = ngx_align(sizeof(ngx_http_lunary_status_sh_t), ngx_pagesize)
+           + 8 * ngx_pagesize;
+
+    lmcf->status = ngx_shared_memory_add(cf, &name, size,
+                                         &ngx_http_lunary_module);
+    if (lmcf->status == NULL) {
+        return NGX_ERROR;
+    }
+
+    /* the zone of a key cache has the same tag, and could have the name */
+
+    if (lmcf->status->init) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "the zone name \"%V\" is the module's own", &name);
+        return NGX_ERROR;
+    }
+
+    lmcf->status->init = ngx_http_lunary_status_init_zone;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_status_init_zone(ngx_shm_zone_t *zone, void *data)
+{
+    ngx_slab_pool_t  *shpool;
+
+    /* what was counted stays over a reload */
+
+    if (data) {
+        zone->data = data;
+        return NGX_OK;
+    }
+
+    shpool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    if (zone->shm.exists) {
+        zone->data = shpool->data;
+        return NGX_OK;
+    }
+
+    zone->data = ngx_slab_calloc(shpool, sizeof(ngx_http_lunary_status_sh_t));
+    shpool->data = zone->data;
+
+    return zone->data ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_http_lunary_status_attach(ngx_cycle_t *cycle)
+{
+    ngx_http_lunary_main_conf_t  *lmcf;
+
+    lmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_lunary_module);
+
+    ngx_http_lunary_place = ngx_http_lunary_status_place(lmcf->status->data);
+
+    if (ngx_http_lunary_place == NULL) {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "too many workers for the gauges of lunary_status");
+
+        ngx_http_lunary_place = &ngx_http_lunary_no_place;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * the first free place.  Those of workers that were killed become free here,
+ * all of them, before somebody else gets one of their pids
+ */
+
+static ngx_http_lunary_worker_t *
+ngx_http_lunary_status_place(ngx_http_lunary_status_sh_t *sh)
+{
+    ngx_uint_t                 i;
+    ngx_atomic_uint_t          pid;
+    ngx_http_lunary_worker_t  *w, *place;
+
+    place = NULL;
+
+    for (i = 0; i < NGX_HTTP_LUNARY_WORKERS; i++) {
+        w = &sh->workers[i];
+        pid = w->pid;
+
+        if (pid && !ngx_http_lunary_status_alive(pid)) {
+            (void) ngx_atomic_cmp_set(&w->pid, pid, 0);
+        }
+
+        if (place == NULL
+            && ngx_atomic_cmp_set(&w->pid, 0, (ngx_atomic_uint_t) ngx_pid))
+        {
+            ngx_memzero(&w->gauges, sizeof(ngx_lunary_gauges_t));
+            place = w;
+        }
+    }
+
+    return place;
+}
+
+
+static ngx_uint_t
+ngx_http_lunary_status_alive(ngx_atomic_uint_t pid)
+{
+    return kill((ngx_pid_t) pid, 0) == 0 || ngx_errno != NGX_ESRCH;
+}
+
+
+void
+ngx_http_lunary_status_pool(ngx_http_lunary_main_conf_t *lmcf,
+    ngx_lunary_pool_t *pool)
+{
+    ngx_slab_pool_t              *shpool;
+    ngx_http_lunary_status_sh_t  *sh;
+
+    sh = lmcf->status->data;
+    shpool = (ngx_slab_pool_t *) lmcf->status->shm.addr;
+
+    pool->counts = &sh->counts;
+    pool->gauges = &ngx_http_lunary_place->gauges;
+
+    ngx_shmtx_lock(&shpool->mutex);
+    pool->unreachable = ngx_http_lunary_status_reach(sh,
+                                                  pool->conf.conninfo->hash);
+    ngx_shmtx_unlock(&shpool->mutex);
+
+    if (pool->unreachable) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                  "too many databases, \"lunary_status ready\" tells "
+                  "what one worker knows");
+
+    pool->unreachable = ngx_pcalloc(ngx_cycle->pool, sizeof(ngx_atomic_t));
+
+    if (pool->unreachable == NULL) {
+        pool->unreachable = &ngx_http_lunary_no_reach;
+    }
+}
+
+
+static ngx_atomic_t *
+ngx_http_lunary_status_reach(ngx_http_lunary_status_sh_t *sh, uint64_t *hash)
+{
+    ngx_uint_t                i;
+    ngx_http_lunary_reach_t  *d;
+
+    for (i = 0; i < NGX_HTTP_LUNARY_DATABASES; i++) {
+        d = &sh->databases[i];
+
+        if (!d->used) {
+            d->used = 1;
+            d->hash[0] = hash[0];
+            d->hash[1] = hash[1];
+        }
+
+        if (d->hash[0] == hash[0] && d->hash[1] == hash[1]) {
+            return &d->unreachable;
+        }
+    }
+
+    return NULL;
+}
+
+
+void
+ngx_http_lunary_status_detach(ngx_cycle_t *cycle)
+{
+    if (ngx_http_lunary_place) {
+        ngx_memzero(&ngx_http_lunary_place->gauges,
+                    sizeof(ngx_lunary_gauges_t));
+        ngx_http_lunary_place->pid = 0;
+        ngx_http_lunary_place = NULL;
+    }
+}
+
+
+void
+ngx_http_lunary_status_count(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_time_t                   *tp;
+    ngx_msec_int_t                ms;
+    ngx_http_request_t           *r;
+    ngx_http_lunary_main_conf_t  *lmcf;
+    ngx_http_lunary_status_sh_t  *sh;
+
+    r = ctx->request;
+    lmcf = ngx_http_get_module_main_conf(r, ngx_http_lunary_module);
+    sh = lmcf->status->data;
+
+    (void) ngx_atomic_fetch_add(&sh->outcomes[ctx->outcome], 1);
+    (void) ngx_atomic_fetch_add(&sh->cache[ctx->cache], 1);
+
+    if (ngx_http_lunary_served(ctx)) {
+        (void) ngx_atomic_fetch_add(&sh->runs, ctx->nruns);
+        (void) ngx_atomic_fetch_add(&sh->bytes, ctx->stream.length);
+    }
+
+    if (ctx->queued) {
+        ngx_http_lunary_histogram_add(&sh->queue, ctx->queue_time);
+    }
+
+    if (ctx->first_row) {
+        ngx_http_lunary_histogram_add(&sh->first_row, ctx->first_row_time);
+    }
+
+    tp = ngx_timeofday();
+    ms = (ngx_msec_int_t) ((tp->sec - r->start_sec) * 1000
+                           + (tp->msec - r->start_msec));
+
+    ngx_http_lunary_histogram_add(&sh->total, ngx_max(ms, 0));
+}
+
+
+static void
+ngx_http_lunary_histogram_add(ngx_http_lunary_histogram_t *h, ngx_msec_t ms)
+{
+    ngx_uint_t  i;
+
+    for (i = 0; i < NGX_HTTP_LUNARY_BUCKETS; i++) {
+        if (ms <= ngx_http_lunary_bounds[i].ms) {
+            break;
+        }
+    }
+
+    (void) ngx_atomic_fetch_add(&h->buckets[i], 1);
+    (void) ngx_atomic_fetch_add(&h->sum, ms);
+}
+
+
+ngx_int_t
+ngx_http_lunary_status_handler(ngx_http_request_t *r)
+{
+    ngx_http_lunary_loc_conf_t  *llcf;
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+
+        if (ngx_http_lunary_header(r, "Allow", "GET, HEAD") == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    llcf = ngx_http_get_module_loc_conf(r, ngx_http_lunary_module);
+
+    return llcf->status == 2 ? ngx_http_lunary_status_ready(r, llcf->pool)
+                             : ngx_http_lunary_status_metrics(r);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_status_metrics(ngx_http_request_t *r)
+{
+    ngx_buf_t                    *b;
+    ngx_str_t                     format;
+    ngx_uint_t                    json;
+    ngx_http_lunary_main_conf_t  *lmcf;
+
+    lmcf = ngx_http_get_module_main_conf(r, ngx_http_lunary_module);
+
+    json = ngx_http_arg(r, (u_char *) "format", 6, &format) == NGX_OK
+           && format.len == 4 && ngx_strncmp(format.data, "json", 4) == 0;
+
+    b = json ? ngx_http_lunary_status_json(r, lmcf->status->data)
+             : ngx_http_lunary_status_text(r, lmcf->status->data);
+
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_lunary_status_send(r, NGX_HTTP_OK, b,
+                                       json ? &ngx_http_lunary_json_type
+                                            : &ngx_http_lunary_text_type);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_status_ready(ngx_http_request_t *r, ngx_lunary_pool_t *pool)
+{
+    char        *body;
+    ngx_buf_t   *b;
+    ngx_uint_t   status;
+
+    b = ngx_create_temp_buf(r->pool, 64);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (*pool->unreachable) {
+        status = NGX_HTTP_SERVICE_UNAVAILABLE;
+        body = "{\"status\": \"unreachable\"}";
+
+        if (ngx_http_lunary_header(r, "Retry-After", "1") == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+    } else {
+        status = NGX_HTTP_OK;
+        body = "{\"status\": \"ready\"}";
+    }
+
+    b->last = ngx_cpymem(b->pos, body, ngx_strlen(body));
+
+    return ngx_http_lunary_status_send(r, status, b,
+                                       &ngx_http_lunary_json_type);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_status_send(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_buf_t *b, ngx_str_t *type)
+{
+    ngx_int_t    rc;
+    ngx_chain_t  out;
+
+    if (ngx_http_lunary_header(r, "Cache-Control", "no-store") == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    r->headers_out.content_type = *type;
+    r->headers_out.content_type_len = (u_char *) ngx_strchr(type->data, ';')
+                                      - type->data;
+    r->headers_out.content_type_lowcase = NULL;
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = b->last - b->pos;
+
+    b->last_buf = (r == r->main) ? 1 : 0;
+    b->last_in_chain = 1;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+/* over the workers that live */
+
+static void
+ngx_http_lunary_status_gauges(ngx_http_lunary_status_sh_t *sh,
+    ngx_lunary_gauges_t *sum)
+{
+    ngx_uint_t                 i;
+    ngx_http_lunary_worker_t  *w;
+
+    ngx_memzero(sum, sizeof(ngx_lunary_gauges_t));
+
+    for (i = 0; i < NGX_HTTP_LUNARY_WORKERS; i++) {
+        w = &sh->workers[i];
+
+        if (w->pid == 0 || !ngx_http_lunary_status_alive(w->pid)) {
+            continue;
+        }
+
+        sum->connecting += w->gauges.connecting;
+        sum->idle += w->gauges.idle;
+        sum->busy += w->gauges.busy;
+        sum->checking += w->gauges.checking;
+        sum->waiting += w->gauges.waiting;
+    }
+}
+
+
+static ngx_buf_t *
+ngx_http_lunary_status_text(ngx_http_request_t *r,
+    ngx_http_lunary_status_sh_t *sh)
+{
+    ngx_buf_t               *b;
+    ngx_http_lunary_page_t   page;
+
+    /* the classes that occurred are few, their possible number is known */
+
+    b = ngx_create_temp_buf(r->pool, 16 * 1024
+                            + NGX_LUNARY_SQLSTATE_CLASSES * 64);
+    if (b == NULL) {
+        return NULL;
+    }
+
+    page.last = b->pos;
+    page.end = b->end;
+
+    ngx_http_lunary_text_counters(&page, sh);
+    ngx_http_lunary_text_gauges(&page, sh);
+
+    ngx_http_lunary_text_histogram(&page, &sh->queue, "queue_seconds",
+                                   "Time that requests waited for a "
+                                   "connection.");
+    ngx_http_lunary_text_histogram(&page, &sh->first_row, "first_row_seconds",
+                                   "Time from the query to its first row.");
+    ngx_http_lunary_text_histogram(&page, &sh->total, "request_seconds",
+                                   "Time from a request's first byte to the "
+                                   "end of its answer.");
+
+    b->last = page.last;
+
+    return b;
+}
+
+
+static void
+ngx_http_lunary_text_head(ngx_http_lunary_page_t *page, char *name,
+    char *type, char *help)
+{
+    page->last = ngx_slprintf(page->last, page->end,
+                              "# HELP lunary_%s %s\n# TYPE lunary_%s %s\n",
+                              name, help, name, type);
+}
+
+
+static void
+ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_status_sh_t *sh)
+{
+    ngx_uint_t                 i;
+    ngx_http_lunary_metric_t  *m;
+
+    ngx_http_lunary_text_head(page, "requests_total", "counter",
+                              "Requests by where they ended.");
+
+    for (i = 1; i < NGX_HTTP_LUNARY_NOUTCOMES; i++) {
+        page->last = ngx_slprintf(page->last, page->end,
+                                  "lunary_requests_total{outcome=\"%V\"} "
+                                  "%uA\n",
+                                  &ngx_http_lunary_outcomes[i],
+                                  sh->outcomes[i]);
+    }
+
+    ngx_http_lunary_text_head(page, "key_cache_total", "counter",
+                              "Look-ups of keys by what came of them.");
+
+    for (i = 1; i < NGX_HTTP_LUNARY_NCACHES; i++) {
+        page->last = ngx_slprintf(page->last, page->end,
+                                  "lunary_key_cache_total{status=\"%V\"} "
+                                  "%uA\n",
+                                  &ngx_http_lunary_caches[i], sh->cache[i]);
+    }
+
+    for (m = ngx_http_lunary_metrics; m->name; m++) {
+        page->last = ngx_slprintf(page->last, page->end,
+                                  "# HELP lunary_%s_total %s\n"
+                                  "# TYPE lunary_%s_total counter\n"
+                                  "lunary_%s_total %uA\n",
+                                  m->name, m->help, m->name, m->name,
+                                  *(ngx_atomic_t *) ((u_char *) sh
+                                                     + m->offset));
+    }
+
+    ngx_http_lunary_text_head(page, "database_errors_total", "counter",
+                              "Errors of the database by class of SQLSTATE.");
+
+    for (i = 0; i < NGX_LUNARY_SQLSTATE_CLASSES; i++) {
+
+        if (sh->counts.sqlstate[i] == 0) {
+            continue;
+        }
+
+        page->last = ngx_slprintf(page->last, page->end,
+                                  "lunary_database_errors_total"
+                                  "{class=\"%c%c\"} %uA\n",
+                                  ngx_http_lunary_digits[i / 36],
+                                  ngx_http_lunary_digits[i % 36],
+                                  sh->counts.sqlstate[i]);
+    }
+}
+
+
+static void
+ngx_http_lunary_text_gauges(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_status_sh_t *sh)
+{
+    ngx_lunary_gauges_t  sum;
+
+    ngx_http_lunary_status_gauges(sh, &sum);
+
+    ngx_http_lunary_text_head(page, "connections", "gauge",
+                              "Connections to the database by state.");
+
+    page->last = ngx_slprintf(page->last, page->end,
+                              "lunary_connections{state=\"connecting\"} %uA\n"
+                              "lunary_connections{state=\"idle\"} %uA\n"
+                              "lunary_connections{state=\"busy\"} %uA\n"
+                              "lunary_connections{state=\"checking\"} %uA\n",
+                              sum.connecting, sum.idle, sum.busy,
+                              sum.checking);
+
+    ngx_http_lunary_text_head(page, "queue_length", "gauge",
+                              "Requests that wait for a connection.");
+
+    page->last = ngx_slprintf(page->last, page->end,
+                              "lunary_queue_length %uA\n", sum.waiting);
+}
+
+
+static void
+ngx_http_lunary_text_histogram(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_histogram_t *h, char *name, char *help)
+{
+    ngx_uint_t         i;
+    ngx_atomic_uint_t  n, sum;
+
+    ngx_http_lunary_text_head(page, name, "histogram", help);
+
+    n = 0;
+    sum = h->sum;
+
+    for (i = 0; i < NGX_HTTP_LUNARY_BUCKETS; i++) {
+        n += h->buckets[i];
+
+        page->last = ngx_slprintf(page->last, page->end,
+                                  "lunary_%s_bucket{le=\"%s\"} %uA\n",
+                                  name, ngx_http_lunary_bounds[i].le, n);
+    }
+
+    n += h->buckets[i];
+
+    page->last = ngx_slprintf(page->last, page->end,
+                              "lunary_%s_bucket{le=\"+Inf\"} %uA\n"
+                              "lunary_%s_sum %uA.%03uA\n"
+                              "lunary_%s_count %uA\n",
+                              name, n, name, sum / 1000, sum % 1000, name, n);
+}
+
+
+static ngx_buf_t *
+ngx_http_lunary_status_json(ngx_http_request_t *r,
+    ngx_http_lunary_status_sh_t *sh)
+{
+    char                 *text;
+    size_t                len;
+    json_t               *root;
+    ngx_buf_t            *b;
+    ngx_lunary_gauges_t   sum;
+
+    ngx_http_lunary_status_gauges(sh, &sum);
+
+    root = json_pack("{s:o, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:o}",
+                     "counters", ngx_http_lunary_json_counters(sh),
+                     "connections",
+                     "connecting", (json_int_t) sum.connecting,
+                     "idle", (json_int_t) sum.idle,
+                     "busy", (json_int_t) sum.busy,
+                     "checking", (json_int_t) sum.checking,
+                     "queue_length", (json_int_t) sum.waiting,
+                     "queue_seconds",
+                     ngx_http_lunary_json_histogram(&sh->queue),
+                     "first_row_seconds",
+                     ngx_http_lunary_json_histogram(&sh->first_row),
+                     "request_seconds",
+                     ngx_http_lunary_json_histogram(&sh->total));
+
+    if (root == NULL) {
+        return NULL;
+    }
+
+    text = json_dumps(root, JSON_INDENT(2)|JSON_REAL_PRECISION(15));
+    json_decref(root);
+
+    if (text == NULL) {
+        return NULL;
+    }
+
+    len = ngx_strlen(text);
+    b = ngx_create_temp_buf(r->pool, len + 1);
+
+    if (b) {
+        b->last = ngx_cpymem(b->pos, text, len);
+        *b->last++ = LF;
+    }
+
+    free(text);
+
+    return b;
+}
+
+
+static json_t *
+ngx_http_lunary_json_counters(ngx_http_lunary_status_sh_t *sh)
+{
+    int                        rc;
+    json_t                    *root;
+    ngx_atomic_t              *value;
+    ngx_http_lunary_metric_t  *m;
+
+    root = json_pack("{s:o, s:o, s:o}",
+                     "requests",
+                     ngx_http_lunary_json_labelled(ngx_http_lunary_outcomes,
+                                                   sh->outcomes,
+                                                   NGX_HTTP_LUNARY_NOUTCOMES),
+                     "key_cache",
+                     ngx_http_lunary_json_labelled(ngx_http_lunary_caches,
+                                                   sh->cache,
+                                                   NGX_HTTP_LUNARY_NCACHES),
+                     "database_errors", ngx_http_lunary_json_errors(sh));
+
+    rc = root ? 0 : -1;
+
+    for (m = ngx_http_lunary_metrics; m->name; m++) {
+        value = (ngx_atomic_t *) ((u_char *) sh + m->offset);
+        rc |= json_object_set_new(root, m->name, json_integer(*value));
+    }
+
+    if (rc) {
+        json_decref(root);
+        return NULL;
+    }
+
+    return root;
+}
+
+
+/* the first name stands for nothing that is told */
+
+static json_t *
+ngx_http_lunary_json_labelled(ngx_str_t *names, ngx_atomic_t *values,
+    ngx_uint_t n)
+{
+    int          rc;
+    json_t      *root;
+    ngx_uint_t   i;
+
+    rc = 0;
+    root = json_object();
+
+    for (i = 1; i < n; i++) {
+        rc |= json_object_set_new(root, (char *) names[i].data,
+                                  json_integer(values[i]));
+    }
+
+    if (rc) {
+        json_decref(root);
+        return NULL;
+    }
+
+    return root;
+}
+
+
+static json_t *
+ngx_http_lunary_json_errors(ngx_http_lunary_status_sh_t *sh)
+{
+    int          rc;
+    char         class[3];
+    json_t      *root;
+    ngx_uint_t   i;
+
+    rc = 0;
+    root = json_object();
+
+    for (i = 0; i < NGX_LUNARY_SQLSTATE_CLASSES; i++) {
+
+        if (sh->counts.sqlstate[i] == 0) {
+            continue;
+        }
+
+        class[0] = ngx_http_lunary_digits[i / 36];
+        class[1] = ngx_http_lunary_digits[i % 36];
+        class[2] = '\0';
+
+        rc |= json_object_set_new(root, class,
+                                  json_integer(sh->counts.sqlstate[i]));
+    }
+
+    if (rc) {
+        json_decref(root);
+        return NULL;
+    }
+
+    return root;
+}
+
+
+static json_t *
+ngx_http_lunary_json_histogram(ngx_http_lunary_histogram_t *h)
+{
+    int                 rc;
+    double              sum;
+    json_t             *buckets, *bucket;
+    ngx_uint_t          i;
+    ngx_atomic_uint_t   n;
+
+    n = 0;
+    rc = 0;
+    sum = h->sum / 1000.0;
+    buckets = json_array();
+
+    for (i = 0; i < NGX_HTTP_LUNARY_BUCKETS; i++) {
+        n += h->buckets[i];
+
+        bucket = json_pack("{s:f, s:I}",
+                           "le", ngx_http_lunary_bounds[i].ms / 1000.0,
+                           "count", (json_int_t) n);
+
+        rc |= json_array_append_new(buckets, bucket);
+    }
+
+    n += h->buckets[i];
+
+    bucket = json_pack("{s:n, s:I}", "le", "count", (json_int_t) n);
+    rc |= json_array_append_new(buckets, bucket);
+
+    if (rc) {
+        json_decref(buckets);
+        return NULL;
+    }
+
+    return json_pack("{s:I, s:f, s:o}", "count", (json_int_t) n, "sum", sum,
+                     "buckets", buckets);
+}

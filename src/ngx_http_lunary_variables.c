@@ -1,0 +1,290 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "ngx_http_lunary.h"
+#include "ngx_http_lunary_variables.h"
+
+
+static ngx_int_t ngx_http_lunary_variable_outcome(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_project(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_runs(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_time(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_sqlstate(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_cache(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_set(ngx_http_variable_value_t *v,
+    u_char *data, size_t len);
+
+
+ngx_str_t  ngx_http_lunary_outcomes[] = {
+    ngx_string("-"), ngx_string("ok"), ngx_string("method"),
+    ngx_string("denied"), ngx_string("not_found"), ngx_string("queue_full"),
+    ngx_string("queue_timeout"), ngx_string("unavailable"),
+    ngx_string("timeout"), ngx_string("error"), ngx_string("cut"),
+    ngx_string("client_left")
+};
+
+
+ngx_str_t  ngx_http_lunary_caches[] = {
+    ngx_string("-"), ngx_string("BYPASS"), ngx_string("MISS"),
+    ngx_string("EXPIRED"), ngx_string("HIT")
+};
+
+
+static ngx_http_variable_t  ngx_http_lunary_vars[] = {
+
+    { ngx_string("lunary_outcome"), NULL, ngx_http_lunary_variable_outcome,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_project_id"), NULL, ngx_http_lunary_variable_project,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_runs"), NULL, ngx_http_lunary_variable_runs,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_queue_time"), NULL, ngx_http_lunary_variable_time,
+      offsetof(ngx_http_lunary_ctx_t, queue_time),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_connect_time"), NULL, ngx_http_lunary_variable_time,
+      offsetof(ngx_http_lunary_ctx_t, connect_time),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_first_row_time"), NULL,
+      ngx_http_lunary_variable_time,
+      offsetof(ngx_http_lunary_ctx_t, first_row_time),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_query_time"), NULL, ngx_http_lunary_variable_time,
+      offsetof(ngx_http_lunary_ctx_t, query_time),
+      NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_sqlstate"), NULL, ngx_http_lunary_variable_sqlstate,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_key_cache_status"), NULL,
+      ngx_http_lunary_variable_cache, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+      ngx_http_null_variable
+};
+
+
+ngx_int_t
+ngx_http_lunary_variables(ngx_conf_t *cf)
+{
+    ngx_http_variable_t  *var, *v;
+
+    for (v = ngx_http_lunary_vars; v->name.len; v++) {
+        var = ngx_http_add_variable(cf, &v->name, v->flags);
+        if (var == NULL) {
+            return NGX_ERROR;
+        }
+
+        var->get_handler = v->get_handler;
+        var->data = v->data;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_outcome(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t              *name;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    if (ctx == NULL || ctx->outcome == NGX_HTTP_LUNARY_UNFINISHED) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    name = &ngx_http_lunary_outcomes[ctx->outcome];
+
+    return ngx_http_lunary_variable_set(v, name->data, name->len);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_project(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    /* an empty one can be tested, mapped, and left out of a header */
+
+    if (ctx == NULL || !ctx->has_project
+        || ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE)
+    {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_LUNARY_UUID_TEXT_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    (void) ngx_lunary_uuid_text(p, ctx->project);
+
+    return ngx_http_lunary_variable_set(v, p, NGX_LUNARY_UUID_TEXT_LEN);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_runs(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p;
+    ngx_uint_t              n;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    if (!ctx->asked) {
+        return ngx_http_lunary_variable_set(v, (u_char *) "-", 1);
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    n = ngx_http_lunary_served(ctx) ? ctx->nruns : 0;
+
+    return ngx_http_lunary_variable_set(v, p, ngx_sprintf(p, "%ui", n) - p);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_time(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p;
+    ngx_msec_t              ms;
+    ngx_uint_t              known;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    switch (data) {
+
+    case offsetof(ngx_http_lunary_ctx_t, queue_time):
+        known = ctx->queued;
+        break;
+
+    case offsetof(ngx_http_lunary_ctx_t, connect_time):
+        known = ctx->connected;
+        break;
+
+    case offsetof(ngx_http_lunary_ctx_t, first_row_time):
+        known = ctx->first_row;
+        break;
+
+    default: /* query_time */
+        known = ctx->asked;
+    }
+
+    if (!known) {
+        return ngx_http_lunary_variable_set(v, (u_char *) "-", 1);
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_TIME_T_LEN + 4);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    ms = *(ngx_msec_t *) ((u_char *) ctx + data);
+
+    return ngx_http_lunary_variable_set(v, p,
+                                        ngx_sprintf(p, "%T.%03M",
+                                                    (time_t) ms / 1000,
+                                                    ms % 1000)
+                                        - p);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_sqlstate(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    char                   *sqlstate;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    sqlstate = ctx->query.sqlstate[0] ? ctx->query.sqlstate : "-";
+
+    return ngx_http_lunary_variable_set(v, (u_char *) sqlstate,
+                                        ngx_strlen(sqlstate));
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_cache(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t              *name;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    if (ctx == NULL || ctx->cache == NGX_HTTP_LUNARY_CACHE_NONE) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    name = &ngx_http_lunary_caches[ctx->cache];
+
+    return ngx_http_lunary_variable_set(v, name->data, name->len);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_set(ngx_http_variable_value_t *v, u_char *data,
+    size_t len)
+{
+    v->data = data;
+    v->len = len;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+/* what was held back when a request failed was never served */
+
+ngx_uint_t
+ngx_http_lunary_served(ngx_http_lunary_ctx_t *ctx)
+{
+    return ctx->outcome == NGX_HTTP_LUNARY_OK || ctx->stream.committed;
+}

@@ -1,0 +1,60 @@
+
+/*
+ * A libpq connection string, taken apart when the configuration is read: the
+ * hosts one by one, and the parameters that hold for all of them.
+ */
+
+
+#ifndef _NGX_LUNARY_CONNINFO_H_INCLUDED_
+#define _NGX_LUNARY_CONNINFO_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+typedef struct {
+    ngx_str_t             label;        /* for the log: "db1:5432" */
+    char                 *host;         /* NULL: libpq's default */
+    char                 *hostaddr;     /* NULL: not given */
+    char                 *port;         /* NULL: libpq's default */
+    ngx_str_t             name;         /* to be resolved, or empty */
+    ngx_array_t          *addrs;        /* of char *, "name" when it was read */
+} ngx_lunary_host_t;
+
+
+typedef struct {
+    ngx_array_t           hosts;        /* of ngx_lunary_host_t */
+
+    /* libpq's keywords and values but for the host's, "n" of them */
+    char                **keywords;
+    char                **values;
+    ngx_uint_t            n;
+
+    char                 *session;      /* target_session_attrs, or NULL */
+    uint64_t              hash[2];      /* tells databases apart */
+
+    unsigned              tls:1;        /* TLS is demanded */
+} ngx_lunary_conninfo_t;
+
+
+/*
+ * takes "text" apart into "ci", allocating from "pool".  Returns NULL, or a
+ * reason why it is no good, in words that quote nothing of it: it may hold
+ * a password
+ */
+char *ngx_lunary_conninfo_parse(ngx_pool_t *pool, ngx_str_t *text,
+    ngx_lunary_conninfo_t *ci);
+
+/*
+ * looks up the addresses of hosts given by name; blocks.  Returns NULL or a
+ * reason, "failed" is then the host's label
+ */
+char *ngx_lunary_conninfo_resolve(ngx_conf_t *cf, ngx_lunary_conninfo_t *ci,
+    ngx_str_t *failed);
+
+/* the value of a keyword, or NULL where the connection string had none */
+char *ngx_lunary_conninfo_value(ngx_lunary_conninfo_t *ci, const char *keyword);
+
+
+#endif /* _NGX_LUNARY_CONNINFO_H_INCLUDED_ */

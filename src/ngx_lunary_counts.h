@@ -1,0 +1,73 @@
+
+/*
+ * What is counted below HTTP.  The structures live in shared memory (or are
+ * zeroes of the worker's own where nobody asked for them); whoever hands
+ * them to a pool owns them.
+ */
+
+
+#ifndef _NGX_LUNARY_COUNTS_H_INCLUDED_
+#define _NGX_LUNARY_COUNTS_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+/* SQLSTATE classes are two characters of 0-9 and A-Z */
+#define NGX_LUNARY_SQLSTATE_CLASSES  (36 * 36)
+
+
+/* only ever grow; shared by all workers */
+
+typedef struct {
+    ngx_atomic_t  connects;             /* sessions made */
+    ngx_atomic_t  connect_failures;     /* hosts tried in vain */
+    ngx_atomic_t  lost;                 /* sessions that broke */
+    ngx_atomic_t  retries;              /* requests sent a second time */
+    ngx_atomic_t  cancels;              /* queries stopped for their client
+                                           or their time */
+    ngx_atomic_t  sqlstate[NGX_LUNARY_SQLSTATE_CLASSES];
+} ngx_lunary_counts_t;
+
+
+/* as things stand; of one worker, over all of its pools */
+
+typedef struct {
+    ngx_atomic_t  connecting;
+    ngx_atomic_t  idle;
+    ngx_atomic_t  busy;
+    ngx_atomic_t  checking;
+    ngx_atomic_t  waiting;              /* requests in the queues */
+} ngx_lunary_gauges_t;
+
+
+/* the place of a class among the counters: "57P01" and "57014" share one */
+
+static ngx_inline ngx_uint_t
+ngx_lunary_sqlstate_class(const char *sqlstate)
+{
+    ngx_uint_t  i, n, d;
+
+    n = 0;
+
+    for (i = 0; i < 2; i++) {
+
+        if (sqlstate[i] >= '0' && sqlstate[i] <= '9') {
+            d = sqlstate[i] - '0';
+
+        } else if (sqlstate[i] >= 'A' && sqlstate[i] <= 'Z') {
+            d = sqlstate[i] - 'A' + 10;
+
+        } else {
+            return 0;
+        }
+
+        n = n * 36 + d;
+    }
+
+    return n;
+}
+
+
+#endif /* _NGX_LUNARY_COUNTS_H_INCLUDED_ */

@@ -1,0 +1,613 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include "ngx_lunary_pg.h"
+
+
+#define NGX_LUNARY_PG_MAX_PARAMS  2
+
+/* the OID of uuid is fixed in PostgreSQL's catalog */
+#define NGX_LUNARY_PG_UUID_OID    2950
+
+
+static ngx_int_t ngx_lunary_pg_register(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_unregister(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_connect_handler(ngx_event_t *ev);
+static void ngx_lunary_pg_poll(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_refusal(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_open(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_read_handler(ngx_event_t *rev);
+static void ngx_lunary_pg_read(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_results(ngx_lunary_pg_t *pg);
+static ngx_uint_t ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_write_handler(ngx_event_t *wev);
+static ngx_int_t ngx_lunary_pg_flush(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_error(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_notice(void *data, const PGresult *res);
+
+
+ngx_int_t
+ngx_lunary_pg_connect(ngx_lunary_pg_t *pg, const char *const *keywords,
+    const char *const *values)
+{
+    ngx_connection_t  *c;
+
+    pg->syncs = 0;
+    pg->paused = 0;
+    pg->sqlstate[0] = '\0';
+    pg->reason[0] = '\0';
+
+    pg->conn = PQconnectStartParams(keywords, values, 0);
+
+    if (pg->conn == NULL) {
+        ngx_lunary_pg_reason(pg, "no memory");
+        return NGX_ERROR;
+    }
+
+    PQsetNoticeReceiver(pg->conn, ngx_lunary_pg_notice, pg);
+
+    /* puts the SQLSTATE into the text of an error, its only way out here */
+
+    PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE);
+
+    if (PQstatus(pg->conn) == CONNECTION_BAD
+        || PQsetnonblocking(pg->conn, 1) != 0)
+    {
+        ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+        goto failed;
+    }
+
+    c = ngx_get_connection(PQsocket(pg->conn), pg->log);
+    if (c == NULL) {
+        ngx_lunary_pg_reason(pg, "worker_connections are not enough");
+        goto failed;
+    }
+
+    c->data = pg;
+    c->log = pg->log;
+    c->read->log = pg->log;
+    c->write->log = pg->log;
+    c->read->handler = ngx_lunary_pg_connect_handler;
+    c->write->handler = ngx_lunary_pg_connect_handler;
+    c->log_error = NGX_ERROR_INFO;
+
+    pg->connection = c;
+    pg->state = NGX_LUNARY_PG_CONNECTING;
+
+    /* libpq wants a first poll when the socket is writable */
+
+    if (ngx_add_event(c->write, NGX_WRITE_EVENT, NGX_LEVEL_EVENT) != NGX_OK) {
+        ngx_lunary_pg_reason(pg, "the socket could not be watched");
+        ngx_lunary_pg_close(pg);
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+
+failed:
+
+    PQfinish(pg->conn);
+    pg->conn = NULL;
+
+    return NGX_ERROR;
+}
+
+
+static ngx_int_t
+ngx_lunary_pg_register(ngx_lunary_pg_t *pg)
+{
+    ngx_connection_t  *c;
+
+    c = pg->connection;
+    c->fd = PQsocket(pg->conn);
+
+    if (ngx_add_event(c->read, NGX_READ_EVENT, NGX_LEVEL_EVENT) != NGX_OK) {
+        ngx_lunary_pg_reason(pg, "the socket could not be watched");
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_lunary_pg_unregister(ngx_lunary_pg_t *pg)
+{
+    ngx_uint_t         flags;
+    ngx_connection_t  *c;
+
+    c = pg->connection;
+
+    /*
+     * a socket that libpq has closed itself has left the kernel's queue
+     * already, and its number may by now be another's
+     */
+
+    flags = (PQsocket(pg->conn) == (int) c->fd) ? 0 : NGX_CLOSE_EVENT;
+
+    if (c->read->active) {
+        (void) ngx_del_event(c->read, NGX_READ_EVENT, flags);
+    }
+
+    if (c->write->active) {
+        (void) ngx_del_event(c->write, NGX_WRITE_EVENT, flags);
+    }
+
+    if (c->read->posted) {
+        ngx_delete_posted_event(c->read);
+    }
+
+    if (c->write->posted) {
+        ngx_delete_posted_event(c->write);
+    }
+}
+
+
+static void
+ngx_lunary_pg_connect_handler(ngx_event_t *ev)
+{
+    ngx_connection_t  *c;
+
+    c = ev->data;
+
+    if (c->close) {
+        ngx_lunary_pg_reason(c->data, "the worker shuts down");
+        ngx_lunary_pg_error(c->data);
+        return;
+    }
+
+    ngx_lunary_pg_poll(c->data);
+}
+
+
+static void
+ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
+{
+    ngx_connection_t           *c;
+    PostgresPollingStatusType   status;
+
+    /*
+     * the poll may close the socket and open another, of the same number
+     * too: nothing of the old one may stay registered
+     */
+
+    ngx_lunary_pg_unregister(pg);
+
+    status = PQconnectPoll(pg->conn);
+
+    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, pg->log, 0,
+                   "lunary connect poll: %d, fd:%d",
+                   (int) status, PQsocket(pg->conn));
+
+    c = pg->connection;
+    c->fd = PQsocket(pg->conn);
+
+    switch (status) {
+
+    case PGRES_POLLING_READING:
+
+        if (ngx_lunary_pg_register(pg) == NGX_OK) {
+            return;
+        }
+
+        break;
+
+    case PGRES_POLLING_WRITING:
+
+        if (ngx_add_event(c->write, NGX_WRITE_EVENT, NGX_LEVEL_EVENT)
+            == NGX_OK)
+        {
+            return;
+        }
+
+        ngx_lunary_pg_reason(pg, "the socket could not be watched");
+        break;
+
+    case PGRES_POLLING_OK:
+        ngx_lunary_pg_open(pg);
+        return;
+
+    default:
+        ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+        ngx_lunary_pg_refusal(pg);
+    }
+
+    ngx_lunary_pg_error(pg);
+}
+
+
+/*
+ * libpq gives the SQLSTATE of a refused connection in the text only:
+ * 'connection to server ... failed: FATAL:  53300: sorry, too many ...'
+ */
+
+static void
+ngx_lunary_pg_refusal(ngx_lunary_pg_t *pg)
+{
+    u_char      *p;
+    ngx_uint_t   i;
+
+    for (p = pg->reason; *p; p++) {
+
+        p = (u_char *) ngx_strstr(p, ":  ");
+        if (p == NULL) {
+            return;
+        }
+
+        for (i = 3; i < 8; i++) {
+            if (!((p[i] >= '0' && p[i] <= '9') || (p[i] >= 'A' && p[i] <= 'Z')))
+            {
+                break;
+            }
+        }
+
+        if (i == 8 && p[8] == ':') {
+            ngx_cpystrn((u_char *) pg->sqlstate, p + 3,
+                        NGX_LUNARY_SQLSTATE_LEN);
+            return;
+        }
+    }
+}
+
+
+static void
+ngx_lunary_pg_open(ngx_lunary_pg_t *pg)
+{
+    ngx_connection_t  *c;
+
+    c = pg->connection;
+
+    c->read->handler = ngx_lunary_pg_read_handler;
+    c->write->handler = ngx_lunary_pg_write_handler;
+
+    if (PQsetnonblocking(pg->conn, 1) != 0
+        || PQenterPipelineMode(pg->conn) != 1)
+    {
+        ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+        ngx_lunary_pg_error(pg);
+        return;
+    }
+
+    if (ngx_lunary_pg_register(pg) != NGX_OK) {
+        ngx_lunary_pg_error(pg);
+        return;
+    }
+
+    pg->state = NGX_LUNARY_PG_OPEN;
+
+    pg->opened(pg);
+}
+
+
+ngx_int_t
+ngx_lunary_pg_prepare(ngx_lunary_pg_t *pg, const char *name, const char *sql)
+{
+    static const Oid  types[NGX_LUNARY_PG_MAX_PARAMS] = {
+        NGX_LUNARY_PG_UUID_OID, NGX_LUNARY_PG_UUID_OID
+    };
+
+    return PQsendPrepare(pg->conn, name, sql, NGX_LUNARY_PG_MAX_PARAMS, types)
+           ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name, const char *sql,
+    ngx_uint_t nparams, u_char *const *params)
+{
+    static const Oid  types[NGX_LUNARY_PG_MAX_PARAMS] = {
+        NGX_LUNARY_PG_UUID_OID, NGX_LUNARY_PG_UUID_OID
+    };
+    static const int  lengths[NGX_LUNARY_PG_MAX_PARAMS] = { 16, 16 };
+    static const int  formats[NGX_LUNARY_PG_MAX_PARAMS] = { 1, 1 };
+
+    int                 sent;
+    const char *const  *values;
+
+    values = (const char *const *) params;
+
+    if (name) {
+        sent = PQsendQueryPrepared(pg->conn, name, nparams, values, lengths,
+                                   formats, 1);
+    } else {
+        sent = PQsendQueryParams(pg->conn, sql, nparams, types, values,
+                                 lengths, formats, 1);
+    }
+
+    return sent ? NGX_OK : NGX_ERROR;
+}
+
+
+ngx_int_t
+ngx_lunary_pg_sync(ngx_lunary_pg_t *pg)
+{
+    if (PQpipelineSync(pg->conn) != 1) {
+        return NGX_ERROR;
+    }
+
+    if (pg->syncs++ == 0) {
+        (void) PQsetSingleRowMode(pg->conn);
+    }
+
+    return ngx_lunary_pg_flush(pg);
+}
+
+
+static ngx_int_t
+ngx_lunary_pg_flush(ngx_lunary_pg_t *pg)
+{
+    int           left;
+    ngx_event_t  *wev;
+
+    wev = pg->connection->write;
+    left = PQflush(pg->conn);
+
+    if (left < 0) {
+        return NGX_ERROR;
+    }
+
+    if (left > 0) {
+
+        if (!wev->active) {
+            return ngx_add_event(wev, NGX_WRITE_EVENT, NGX_LEVEL_EVENT);
+        }
+
+        return NGX_OK;
+    }
+
+    if (wev->active) {
+        return ngx_del_event(wev, NGX_WRITE_EVENT, 0);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_lunary_pg_write_handler(ngx_event_t *wev)
+{
+    ngx_connection_t  *c;
+
+    c = wev->data;
+
+    if (ngx_lunary_pg_flush(c->data) != NGX_OK) {
+        ngx_lunary_pg_reason(c->data, "connection lost while sending");
+        ngx_lunary_pg_error(c->data);
+    }
+}
+
+
+static void
+ngx_lunary_pg_read_handler(ngx_event_t *rev)
+{
+    ngx_lunary_pg_t   *pg;
+    ngx_connection_t  *c;
+
+    c = rev->data;
+    pg = c->data;
+
+    /* nginx closes its idle connections when a worker leaves */
+
+    if (c->close) {
+        ngx_lunary_pg_reason(pg, "the worker shuts down");
+        ngx_lunary_pg_error(pg);
+        return;
+    }
+
+    if (pg->paused) {
+        return;
+    }
+
+    ngx_lunary_pg_read(pg);
+}
+
+
+static void
+ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
+{
+    ngx_uint_t  alive;
+
+    /* one read at a time, until nothing is left that the kernel can't see */
+
+    for ( ;; ) {
+
+        alive = PQconsumeInput(pg->conn);
+
+        pg->closed = 0;
+
+        ngx_lunary_pg_results(pg);
+
+        if (pg->closed) {
+            return;
+        }
+
+        if (!alive) {
+            ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+            ngx_lunary_pg_error(pg);
+            return;
+        }
+
+        if (pg->paused || !ngx_lunary_pg_hidden(pg)) {
+            break;
+        }
+    }
+
+    pg->drained(pg);
+}
+
+
+static void
+ngx_lunary_pg_results(ngx_lunary_pg_t *pg)
+{
+    PGresult  *res;
+
+    while (!PQisBusy(pg->conn) && pg->syncs && !pg->paused) {
+
+        res = PQgetResult(pg->conn);
+
+        if (res && PQresultStatus(res) == PGRES_PIPELINE_SYNC) {
+            pg->syncs--;
+        }
+
+        /* single rows are asked for anew for each query that has its turn */
+
+        if (res == NULL || PQresultStatus(res) == PGRES_PIPELINE_SYNC) {
+            (void) PQsetSingleRowMode(pg->conn);
+        }
+
+        if (res == NULL) {
+
+            if (PQstatus(pg->conn) == CONNECTION_BAD) {
+                return;
+            }
+
+            continue;
+        }
+
+        pg->result(pg, res);
+
+        PQclear(res);
+
+        if (pg->closed) {
+            return;
+        }
+    }
+}
+
+
+/* what TLS has read already shows in no event of the socket */
+
+static ngx_uint_t
+ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg)
+{
+#if (NGX_OPENSSL)
+    SSL  *ssl;
+
+    ssl = PQsslStruct(pg->conn, "OpenSSL");
+
+    return ssl && SSL_pending(ssl) > 0;
+#else
+    return 0;
+#endif
+}
+
+
+void
+ngx_lunary_pg_pause(ngx_lunary_pg_t *pg)
+{
+    if (pg->paused) {
+        return;
+    }
+
+    pg->paused = 1;
+
+    if (pg->connection->read->active) {
+        (void) ngx_del_event(pg->connection->read, NGX_READ_EVENT, 0);
+    }
+}
+
+
+void
+ngx_lunary_pg_resume(ngx_lunary_pg_t *pg)
+{
+    ngx_connection_t  *c;
+
+    if (!pg->paused) {
+        return;
+    }
+
+    pg->paused = 0;
+
+    c = pg->connection;
+
+    if (!c->read->active) {
+        (void) ngx_add_event(c->read, NGX_READ_EVENT, NGX_LEVEL_EVENT);
+    }
+
+    /* results may be at hand that no event will tell of */
+
+    ngx_post_event(c->read, &ngx_posted_events);
+}
+
+
+void
+ngx_lunary_pg_close(ngx_lunary_pg_t *pg)
+{
+    ngx_connection_t  *c;
+
+    if (pg->state == NGX_LUNARY_PG_CLOSED) {
+        return;
+    }
+
+    c = pg->connection;
+
+    /* events off, then libpq closes the socket, then nginx forgets it */
+
+    ngx_lunary_pg_unregister(pg);
+
+    PQfinish(pg->conn);
+
+    c->fd = (ngx_socket_t) -1;
+    ngx_free_connection(c);
+
+    pg->conn = NULL;
+    pg->connection = NULL;
+    pg->syncs = 0;
+    pg->paused = 0;
+    pg->closed = 1;
+    pg->state = NGX_LUNARY_PG_CLOSED;
+}
+
+
+ngx_int_t
+ngx_lunary_pg_version(ngx_lunary_pg_t *pg)
+{
+    return PQserverVersion(pg->conn);
+}
+
+
+static void
+ngx_lunary_pg_error(ngx_lunary_pg_t *pg)
+{
+    ngx_lunary_pg_close(pg);
+    pg->failed(pg);
+}
+
+
+void
+ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text)
+{
+    u_char  *p, *last;
+
+    p = pg->reason;
+    last = p + NGX_LUNARY_PG_REASON_LEN - 1;
+
+    while (*text && *text != '\n' && p < last) {
+        *p++ = *text++;
+    }
+
+    *p = '\0';
+}
+
+
+/*
+ * the words of a server that takes its leave come as a notice when no query
+ * is under way; libpq would print them
+ */
+
+static void
+ngx_lunary_pg_notice(void *data, const PGresult *res)
+{
+    ngx_lunary_pg_t *pg = data;
+
+    char  *state, *severity;
+
+    severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+    state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
+    if (state && severity && ngx_strcmp(severity, "FATAL") == 0) {
+        ngx_cpystrn((u_char *) pg->sqlstate, (u_char *) state,
+                    NGX_LUNARY_SQLSTATE_LEN);
+    }
+}

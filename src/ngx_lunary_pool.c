@@ -1,0 +1,1011 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include "ngx_lunary_pool.h"
+
+
+/*
+ * so many connections are busy before queries go behind one another: fewer
+ * backends do the same work with fewer switches between them
+ */
+#define NGX_LUNARY_EAGER        2
+
+/* while nobody waits, a database that is away is tried at this pace */
+#define NGX_LUNARY_PROBE        2000
+
+/* the schema is looked at anew, and a line repeated, no more often */
+#define NGX_LUNARY_SCHEMA_PACE  1000
+#define NGX_LUNARY_FAULT_PACE   10000
+
+
+typedef enum {
+    NGX_LUNARY_RETRY_UNAVAILABLE = 0,
+    NGX_LUNARY_RETRY_PREPARE,
+    NGX_LUNARY_ANSWER_TIMEOUT,
+    NGX_LUNARY_ANSWER_SCHEMA,
+    NGX_LUNARY_ANSWER_FAILED
+} ngx_lunary_verdict_e;
+
+
+static void ngx_lunary_pool_owner(ngx_lunary_pool_t *pool);
+static void ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool);
+static ngx_lunary_conn_t *ngx_lunary_pool_pick(ngx_lunary_pool_t *pool,
+    ngx_lunary_query_t *q, ngx_uint_t *crowded);
+static ngx_uint_t ngx_lunary_pool_live(ngx_lunary_pool_t *pool);
+static void ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need);
+static void ngx_lunary_pool_retry_in(ngx_lunary_pool_t *pool,
+    ngx_msec_t delay);
+static void ngx_lunary_pool_retry_handler(ngx_event_t *ev);
+static void ngx_lunary_pool_enqueue(ngx_lunary_pool_t *pool,
+    ngx_lunary_query_t *q, ngx_uint_t front);
+static void ngx_lunary_pool_dequeue(ngx_lunary_pool_t *pool,
+    ngx_lunary_query_t *q);
+static void ngx_lunary_pool_wait(ngx_lunary_pool_t *pool,
+    ngx_lunary_query_t *q);
+static void ngx_lunary_pool_queue_handler(ngx_event_t *ev);
+static void ngx_lunary_pool_done(ngx_lunary_query_t *q,
+    ngx_lunary_result_e result);
+static void ngx_lunary_pool_retry(ngx_lunary_pool_t *pool,
+    ngx_lunary_query_t *q, ngx_lunary_result_e otherwise);
+static ngx_lunary_verdict_e ngx_lunary_pool_verdict(const char *sqlstate);
+static void ngx_lunary_pool_renew(ngx_lunary_pool_t *pool);
+
+static void ngx_lunary_pool_move(ngx_lunary_conn_t *c,
+    ngx_lunary_conn_state_e state);
+static void ngx_lunary_pool_refused(ngx_lunary_conn_t *c);
+static void ngx_lunary_pool_unreachable(ngx_lunary_conn_t *c);
+static void ngx_lunary_pool_connected(ngx_lunary_conn_t *c);
+static void ngx_lunary_pool_usable(ngx_lunary_conn_t *c);
+static void ngx_lunary_pool_finished(ngx_lunary_conn_t *c,
+    ngx_lunary_query_t *q);
+static void ngx_lunary_pool_failed(ngx_lunary_conn_t *c,
+    ngx_lunary_query_t *q, const char *sqlstate);
+static void ngx_lunary_pool_late(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
+static void ngx_lunary_pool_slow(ngx_lunary_conn_t *c);
+static void ngx_lunary_pool_stranded(ngx_lunary_conn_t *c,
+    ngx_lunary_query_t *q, ngx_uint_t head);
+static void ngx_lunary_pool_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected);
+
+static void ngx_lunary_pool_fault(ngx_lunary_pool_t *pool,
+    ngx_lunary_conn_t *c, const char *sqlstate, const char *what);
+static ngx_uint_t ngx_lunary_pool_is_told(const char *sqlstate);
+static void ngx_lunary_pool_count_state(ngx_lunary_pool_t *pool,
+    const char *sqlstate);
+
+
+ngx_int_t
+ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
+{
+    ngx_uint_t          i;
+    ngx_lunary_conn_t  *c;
+
+    /* ours, for its handler and data must not be another's */
+
+    pool->log = ngx_palloc(cycle->pool, sizeof(ngx_log_t));
+    if (pool->log == NULL) {
+        return NGX_ERROR;
+    }
+
+    *pool->log = cycle->new_log;
+    pool->log->handler = NULL;
+    pool->log->data = NULL;
+    pool->log->action = NULL;
+
+    ngx_queue_init(&pool->free);
+    ngx_queue_init(&pool->connecting);
+    ngx_queue_init(&pool->idle);
+    ngx_queue_init(&pool->busy);
+    ngx_queue_init(&pool->checking);
+    ngx_queue_init(&pool->waiting);
+
+    pool->hosts.conninfo = pool->conf.conninfo;
+    pool->hosts.resolver = pool->conf.resolver;
+    pool->hosts.random = pool->conf.random;
+
+    /* a name that is not answered for keeps the next host waiting, too */
+
+    pool->hosts.resolver_timeout = ngx_min(pool->conf.resolver_timeout,
+                                           pool->conf.connect_timeout);
+
+    if (ngx_lunary_hosts_init(&pool->hosts, cycle->pool) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_lunary_pool_owner(pool);
+
+    pool->conns = ngx_pcalloc(cycle->pool,
+                              pool->conf.max * sizeof(ngx_lunary_conn_t));
+    if (pool->conns == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < pool->conf.max; i++) {
+        c = &pool->conns[i];
+
+        c->owner = &pool->owner;
+        c->pg.log = pool->log;
+
+        if (ngx_lunary_conn_init(c, &pool->hosts, cycle->pool) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        ngx_queue_insert_tail(&pool->free, &c->queue);
+    }
+
+    pool->retry.handler = ngx_lunary_pool_retry_handler;
+    pool->retry.data = pool;
+    pool->retry.log = pool->log;
+    pool->retry.cancelable = 1;
+
+    /* the first connection is made before the first request */
+
+    ngx_add_timer(&pool->retry, 1);
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_lunary_pool_owner(ngx_lunary_pool_t *pool)
+{
+    ngx_lunary_owner_t  *owner;
+
+    owner = &pool->owner;
+
+    owner->sql = pool->conf.sql;
+    owner->connect_timeout = pool->conf.connect_timeout;
+    owner->query_timeout = pool->conf.query_timeout;
+    owner->idle = pool->conf.idle;
+    owner->lifetime = pool->conf.lifetime;
+    owner->prepare = pool->conf.prepare;
+
+    owner->move = ngx_lunary_pool_move;
+    owner->refused = ngx_lunary_pool_refused;
+    owner->unreachable = ngx_lunary_pool_unreachable;
+    owner->connected = ngx_lunary_pool_connected;
+    owner->usable = ngx_lunary_pool_usable;
+    owner->finished = ngx_lunary_pool_finished;
+    owner->failed = ngx_lunary_pool_failed;
+    owner->late = ngx_lunary_pool_late;
+    owner->slow = ngx_lunary_pool_slow;
+    owner->stranded = ngx_lunary_pool_stranded;
+    owner->gone = ngx_lunary_pool_gone;
+    owner->data = pool;
+}
+
+
+void
+ngx_lunary_pool_stop(ngx_lunary_pool_t *pool)
+{
+    ngx_uint_t  i;
+
+    if (pool->conns == NULL) {
+        return;
+    }
+
+    for (i = 0; i < pool->conf.max; i++) {
+        ngx_lunary_walk_stop(&pool->conns[i].walk);
+        ngx_lunary_pg_close(&pool->conns[i].pg);
+    }
+}
+
+
+ngx_int_t
+ngx_lunary_pool_query(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
+{
+    /* whoever finds others waiting waits behind them */
+
+    if (pool->nwaiting >= pool->conf.queue && !q->front) {
+        return NGX_BUSY;
+    }
+
+    ngx_lunary_pool_enqueue(pool, q, q->front);
+    ngx_lunary_pool_dispatch(pool);
+
+    if (q->state == NGX_LUNARY_QUERY_WAITING) {
+        ngx_lunary_pool_wait(pool, q);
+    }
+
+    return NGX_OK;
+}
+
+
+void
+ngx_lunary_pool_abandon(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
+{
+    switch (q->state) {
+
+    case NGX_LUNARY_QUERY_WAITING:
+        ngx_lunary_pool_dequeue(pool, q);
+        break;
+
+    case NGX_LUNARY_QUERY_SENT:
+        (void) ngx_atomic_fetch_add(&pool->counts->cancels, 1);
+        ngx_lunary_conn_abandon(q->conn, q);
+        break;
+
+    default:
+        return;
+    }
+
+    q->state = NGX_LUNARY_QUERY_DONE;
+}
+
+
+void
+ngx_lunary_pool_pause(ngx_lunary_query_t *q)
+{
+    if (q->state == NGX_LUNARY_QUERY_SENT) {
+        ngx_lunary_conn_pause(q->conn);
+    }
+}
+
+
+void
+ngx_lunary_pool_resume(ngx_lunary_query_t *q)
+{
+    if (q->state == NGX_LUNARY_QUERY_SENT) {
+        ngx_lunary_conn_resume(q->conn);
+    }
+}
+
+
+/* sends what waits, as far as there is room for it, in the order it came */
+
+static void
+ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
+{
+    ngx_uint_t           crowded, fresh;
+    ngx_queue_t         *item, *next;
+    ngx_lunary_conn_t   *c;
+    ngx_lunary_query_t  *q;
+
+    /* what a failing connection gives back is taken up by the loop below */
+
+    if (pool->dispatching) {
+        return;
+    }
+
+    pool->dispatching = 1;
+
+    fresh = 0;
+    crowded = 0;
+    item = ngx_queue_head(&pool->waiting);
+
+    while (item != ngx_queue_sentinel(&pool->waiting)) {
+
+        next = ngx_queue_next(item);
+
+        q = ngx_queue_data(item, ngx_lunary_query_t, queue);
+        c = ngx_lunary_pool_pick(pool, q, &crowded);
+
+        if (c == NULL) {
+
+            /* one that needs a fresh connection holds up no others */
+
+            if (q->fresh == 0) {
+                break;
+            }
+
+            fresh = 1;
+            item = next;
+            continue;
+        }
+
+        ngx_lunary_pool_dequeue(pool, q);
+
+        if (!q->asked) {
+            q->asked = 1;
+            q->connect = c->connect;
+            q->connected = (c->started - q->queued < NGX_MAX_INT32_VALUE);
+        }
+
+        if (ngx_lunary_conn_send(c, q) != NGX_OK) {
+            ngx_lunary_pool_enqueue(pool, q, 1);
+            ngx_lunary_pool_wait(pool, q);
+        }
+
+        /* the queue may have changed under us */
+
+        fresh = 0;
+        item = ngx_queue_head(&pool->waiting);
+    }
+
+    pool->dispatching = 0;
+
+    if (!crowded) {
+        ngx_lunary_pool_connect(pool, pool->nwaiting);
+
+    } else if (fresh || ngx_lunary_pool_live(pool) < NGX_LUNARY_EAGER) {
+        ngx_lunary_pool_connect(pool, 1);
+    }
+}
+
+
+/*
+ * an idle connection while few are busy; then one whose queries are quick, or
+ * none while there is one that only lacks room; then any idle one.  "crowded"
+ * tells that queries share quick connections
+ */
+
+static ngx_lunary_conn_t *
+ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
+    ngx_uint_t *crowded)
+{
+    ngx_queue_t        *item;
+    ngx_lunary_conn_t  *c, *idle, *best;
+
+    *crowded = 0;
+    idle = NULL;
+    best = NULL;
+
+    for (item = ngx_queue_head(&pool->idle);
+         item != ngx_queue_sentinel(&pool->idle);
+         item = ngx_queue_next(item))
+    {
+        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+
+        if (c->serial >= q->fresh) {
+            idle = c;
+            break;
+        }
+    }
+
+    /*
+     * a pooler may give its connection to another client after the first
+     * answer, with those to the queries behind still to come
+     */
+
+    if (!pool->conf.prepare) {
+        return idle;
+    }
+
+    if (pool->nbusy < NGX_LUNARY_EAGER && (idle || pool->nbusy == 0)) {
+        return idle;
+    }
+
+    for (item = ngx_queue_head(&pool->busy);
+         item != ngx_queue_sentinel(&pool->busy);
+         item = ngx_queue_next(item))
+    {
+        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+
+        if (c->serial < q->fresh || !ngx_lunary_conn_is_quick(c)) {
+            continue;
+        }
+
+        *crowded = 1;
+
+        if (c->nflights >= NGX_LUNARY_DEPTH) {
+            continue;
+        }
+
+        if (best == NULL || c->nflights < best->nflights) {
+            best = c;
+        }
+    }
+
+    return *crowded ? best : idle;
+}
+
+
+/* the connections there are, or will soon be */
+
+static ngx_uint_t
+ngx_lunary_pool_live(ngx_lunary_pool_t *pool)
+{
+    ngx_uint_t    n;
+    ngx_queue_t  *item;
+
+    n = pool->nconnecting + pool->nbusy;
+
+    for (item = ngx_queue_head(&pool->idle);
+         item != ngx_queue_sentinel(&pool->idle);
+         item = ngx_queue_next(item))
+    {
+        n++;
+    }
+
+    return n;
+}
+
+
+static void
+ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
+{
+    ngx_msec_t          rest;
+    ngx_queue_t        *item;
+    ngx_lunary_conn_t  *c;
+
+    while (pool->nconnecting < pool->conf.connecting
+           && pool->nconnecting < need
+           && !ngx_queue_empty(&pool->free))
+    {
+        rest = ngx_lunary_hosts_rest(&pool->hosts);
+
+        if (rest) {
+            ngx_lunary_pool_retry_in(pool, rest);
+            return;
+        }
+
+        item = ngx_queue_head(&pool->free);
+        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+
+        ngx_lunary_conn_connect(c);
+    }
+}
+
+
+/*
+ * tries to connect, also where nobody waits: at the start, and while the
+ * database is away, so that its return is known
+ */
+
+static void
+ngx_lunary_pool_retry_handler(ngx_event_t *ev)
+{
+    ngx_lunary_pool_t *pool = ev->data;
+
+    if (ngx_exiting && pool->nwaiting == 0) {
+        return;
+    }
+
+    if (pool->down || ngx_lunary_pool_live(pool) == 0) {
+        ngx_lunary_pool_connect(pool, ngx_max(pool->nwaiting, 1));
+    }
+
+    ngx_lunary_pool_dispatch(pool);
+}
+
+
+/* sooner, if it was to be later */
+
+static void
+ngx_lunary_pool_retry_in(ngx_lunary_pool_t *pool, ngx_msec_t delay)
+{
+    if (pool->retry.timer_set) {
+
+        if ((ngx_msec_int_t) (pool->retry.timer.key - ngx_current_msec - delay)
+            <= 0)
+        {
+            return;
+        }
+
+        ngx_del_timer(&pool->retry);
+    }
+
+    ngx_add_timer(&pool->retry, delay);
+}
+
+
+static void
+ngx_lunary_pool_enqueue(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
+    ngx_uint_t front)
+{
+    q->state = NGX_LUNARY_QUERY_WAITING;
+    q->queued = ngx_current_msec;
+
+    q->timer.handler = ngx_lunary_pool_queue_handler;
+    q->timer.data = q;
+    q->timer.log = pool->log;
+
+    if (front) {
+        ngx_queue_insert_head(&pool->waiting, &q->queue);
+
+    } else {
+        ngx_queue_insert_tail(&pool->waiting, &q->queue);
+    }
+
+    q->pool = pool;
+
+    pool->nwaiting++;
+    (void) ngx_atomic_fetch_add(&pool->gauges->waiting, 1);
+}
+
+
+static void
+ngx_lunary_pool_dequeue(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
+{
+    if (q->timer.timer_set) {
+        ngx_del_timer(&q->timer);
+    }
+
+    ngx_queue_remove(&q->queue);
+
+    q->waited += ngx_current_msec - q->queued;
+
+    pool->nwaiting--;
+    (void) ngx_atomic_fetch_add(&pool->gauges->waiting, -1);
+}
+
+
+/* the time in the queue is one for all that a request waits */
+
+static void
+ngx_lunary_pool_wait(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
+{
+    if (!q->timer.timer_set) {
+        ngx_add_timer(&q->timer, q->waited < pool->conf.queue_timeout
+                                 ? pool->conf.queue_timeout - q->waited : 1);
+    }
+}
+
+
+static void
+ngx_lunary_pool_queue_handler(ngx_event_t *ev)
+{
+    ngx_lunary_query_t *q = ev->data;
+
+    ngx_lunary_pool_dequeue(q->pool, q);
+    ngx_lunary_pool_done(q, NGX_LUNARY_QUEUE_TIMEOUT);
+}
+
+
+static void
+ngx_lunary_pool_done(ngx_lunary_query_t *q, ngx_lunary_result_e result)
+{
+    q->state = NGX_LUNARY_QUERY_DONE;
+
+    q->done(q, result);
+}
+
+
+/* once, on a session made from now on */
+
+static void
+ngx_lunary_pool_retry(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
+    ngx_lunary_result_e otherwise)
+{
+    if (q->retried || q->committed) {
+        ngx_lunary_pool_done(q, otherwise);
+        return;
+    }
+
+    (void) ngx_atomic_fetch_add(&pool->counts->retries, 1);
+
+    q->retried = 1;
+    q->fresh = pool->serial + 1;
+
+    if (q->rows) {
+        q->again(q);
+    }
+
+    ngx_lunary_pool_enqueue(pool, q, 1);
+    ngx_lunary_pool_wait(pool, q);
+}
+
+
+/* what a SQLSTATE means for the request; "" is a lost connection */
+
+static ngx_lunary_verdict_e
+ngx_lunary_pool_verdict(const char *sqlstate)
+{
+    static const char  *unavailable[] = {
+        "08", "28", "53", "3D000", "57P01", "57P02", "57P03", "57P04", "57P05",
+        "40001", "40P01", NULL
+    };
+
+    ngx_uint_t  i;
+
+    for (i = 0; unavailable[i]; i++) {
+        if (ngx_strncmp(sqlstate, unavailable[i], ngx_strlen(unavailable[i]))
+            == 0)
+        {
+            return NGX_LUNARY_RETRY_UNAVAILABLE;
+        }
+    }
+
+    if (ngx_strcmp(sqlstate, "26000") == 0
+        || ngx_strcmp(sqlstate, "0A000") == 0)
+    {
+        return NGX_LUNARY_RETRY_PREPARE;
+    }
+
+    if (ngx_strcmp(sqlstate, "57014") == 0
+        || ngx_strcmp(sqlstate, "55P03") == 0)
+    {
+        return NGX_LUNARY_ANSWER_TIMEOUT;
+    }
+
+    if (ngx_strncmp(sqlstate, "42", 2) == 0) {
+        return NGX_LUNARY_ANSWER_SCHEMA;
+    }
+
+    return NGX_LUNARY_ANSWER_FAILED;
+}
+
+
+/* all sessions are to be made anew, but not again and again */
+
+static void
+ngx_lunary_pool_renew(ngx_lunary_pool_t *pool)
+{
+    ngx_uint_t          i;
+    ngx_lunary_conn_t  *c;
+
+    if (pool->schema_serial
+        && ngx_current_msec - pool->schema_time < NGX_LUNARY_SCHEMA_PACE)
+    {
+        return;
+    }
+
+    pool->schema_serial = pool->serial + 1;
+    pool->schema_time = ngx_current_msec;
+
+    for (i = 0; i < pool->conf.max; i++) {
+        c = &pool->conns[i];
+
+        if (c->state == NGX_LUNARY_CONN_IDLE && c->nflights == 0) {
+            ngx_lunary_conn_close(c, 0);
+
+        } else if (c->state == NGX_LUNARY_CONN_BUSY) {
+            c->retire = 1;
+        }
+    }
+}
+
+
+static void
+ngx_lunary_pool_move(ngx_lunary_conn_t *c, ngx_lunary_conn_state_e state)
+{
+    ngx_queue_t          *queue;
+    ngx_atomic_t         *was, *is;
+    ngx_lunary_pool_t    *pool;
+    ngx_lunary_gauges_t  *gauges;
+
+    pool = c->owner->data;
+    gauges = pool->gauges;
+
+    ngx_queue_t   *queues[] = { &pool->free, &pool->connecting, &pool->idle,
+                                &pool->busy, &pool->checking };
+    ngx_atomic_t  *gauge[] = { NULL, &gauges->connecting, &gauges->idle,
+                               &gauges->busy, &gauges->checking };
+
+    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, pool->log, 0,
+                   "lunary connection %p: %d -> %d",
+                   c, (int) c->state, (int) state);
+
+    was = gauge[c->state];
+    is = gauge[state];
+    queue = queues[state];
+
+    if (was) {
+        (void) ngx_atomic_fetch_add(was, -1);
+    }
+
+    if (is) {
+        (void) ngx_atomic_fetch_add(is, 1);
+    }
+
+    pool->nconnecting += (state == NGX_LUNARY_CONN_CONNECTING);
+    pool->nconnecting -= (c->state == NGX_LUNARY_CONN_CONNECTING);
+    pool->nbusy += (state == NGX_LUNARY_CONN_BUSY);
+    pool->nbusy -= (c->state == NGX_LUNARY_CONN_BUSY);
+
+    c->state = state;
+
+    ngx_queue_remove(&c->queue);
+    ngx_queue_insert_head(queue, &c->queue);
+
+    /* nginx closes idle connections when a worker leaves */
+
+    if (c->pg.connection) {
+        c->pg.connection->idle = (state == NGX_LUNARY_CONN_IDLE
+                                  || state == NGX_LUNARY_CONN_CHECKING);
+    }
+}
+
+
+static void
+ngx_lunary_pool_refused(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pool_t *pool = c->owner->data;
+
+    pool->failures++;
+
+    (void) ngx_atomic_fetch_add(&pool->counts->connect_failures, 1);
+    ngx_lunary_pool_count_state(pool, c->pg.sqlstate);
+
+    ngx_lunary_pool_fault(pool, c, c->pg.sqlstate,
+                          "cannot be connected to, requests wait");
+}
+
+
+static void
+ngx_lunary_pool_unreachable(ngx_lunary_conn_t *c)
+{
+    ngx_msec_t          rest;
+    ngx_lunary_pool_t  *pool;
+
+    pool = c->owner->data;
+
+    if (!pool->down) {
+        pool->down = 1;
+        pool->down_since = ngx_current_msec;
+    }
+
+    *pool->unreachable = 1;
+
+    rest = ngx_lunary_hosts_rest(&pool->hosts);
+
+    if (pool->nwaiting == 0) {
+        rest = ngx_max(rest, NGX_LUNARY_PROBE);
+    }
+
+    ngx_lunary_pool_retry_in(pool, ngx_max(rest, 1));
+}
+
+
+static void
+ngx_lunary_pool_connected(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pool_t *pool = c->owner->data;
+
+    c->serial = ++pool->serial;
+
+    (void) ngx_atomic_fetch_add(&pool->counts->connects, 1);
+
+    *pool->unreachable = 0;
+
+    if (pool->down) {
+        pool->down = 0;
+        pool->fault_time = 0;
+
+        ngx_log_error(NGX_LOG_NOTICE, pool->log, 0,
+                      "database \"%V\" is back after %M ms "
+                      "and %ui attempts to connect",
+                      ngx_lunary_walk_label(&c->walk),
+                      ngx_current_msec - pool->down_since, pool->failures);
+    }
+
+    pool->failures = 0;
+}
+
+
+static void
+ngx_lunary_pool_usable(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pool_dispatch(c->owner->data);
+}
+
+
+static void
+ngx_lunary_pool_finished(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
+{
+    ngx_lunary_pool_done(q, NGX_LUNARY_OK);
+}
+
+
+static void
+ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
+    const char *sqlstate)
+{
+    ngx_lunary_pool_t     *pool;
+    ngx_lunary_verdict_e   verdict;
+
+    pool = c->owner->data;
+    verdict = ngx_lunary_pool_verdict(sqlstate);
+
+    ngx_cpystrn((u_char *) q->sqlstate, (u_char *) sqlstate,
+                NGX_LUNARY_SQLSTATE_LEN);
+
+    ngx_lunary_pool_count_state(pool, sqlstate);
+
+    switch (verdict) {
+
+    case NGX_LUNARY_RETRY_UNAVAILABLE:
+    case NGX_LUNARY_RETRY_PREPARE:
+        ngx_lunary_pool_fault(pool, c, sqlstate,
+                              q->retried || q->committed
+                              ? "failed a query, given up"
+                              : "failed a query, sent again");
+        c->retire = 1;
+
+        if (verdict == NGX_LUNARY_RETRY_PREPARE) {
+            ngx_lunary_pool_renew(pool);
+            ngx_lunary_pool_retry(pool, q, NGX_LUNARY_FAILED);
+            return;
+        }
+
+        ngx_lunary_pool_retry(pool, q, NGX_LUNARY_UNAVAILABLE);
+        return;
+
+    case NGX_LUNARY_ANSWER_TIMEOUT:
+        ngx_lunary_pool_fault(pool, c, sqlstate,
+                              "cancelled a query, answered with 504");
+        ngx_lunary_pool_done(q, NGX_LUNARY_TIMEOUT);
+        return;
+
+    case NGX_LUNARY_ANSWER_SCHEMA:
+        ngx_lunary_pool_renew(pool);
+        /* fall through */
+
+    default:
+
+        /*
+         * nobody knows what else is wrong with that session; one made a
+         * moment ago may finish it, lest each request makes its own
+         */
+
+        if (ngx_current_msec - c->started < NGX_LUNARY_SCHEMA_PACE) {
+            c->expires = c->started + NGX_LUNARY_SCHEMA_PACE;
+
+        } else {
+            c->retire = 1;
+        }
+
+        ngx_lunary_pool_fault(pool, c, sqlstate,
+                              *sqlstate ? "failed a query, answered with 500"
+                              : "gave a row that cannot be, "
+                                "answered with 500");
+        ngx_lunary_pool_done(q, NGX_LUNARY_FAILED);
+    }
+}
+
+
+static void
+ngx_lunary_pool_late(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
+{
+    ngx_lunary_pool_t *pool = c->owner->data;
+
+    (void) ngx_atomic_fetch_add(&pool->counts->cancels, 1);
+
+    ngx_cpystrn(c->pg.reason, (u_char *) "lunary_query_timeout",
+                NGX_LUNARY_PG_REASON_LEN);
+
+    ngx_lunary_pool_fault(pool, c, "", "did not finish a query in time, "
+                          "stopped and answered with 504");
+
+    ngx_lunary_pool_done(q, NGX_LUNARY_TIMEOUT);
+}
+
+
+/* those behind a slow query go elsewhere, if there is anywhere to go */
+
+static void
+ngx_lunary_pool_slow(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pool_t *pool = c->owner->data;
+
+    if (!ngx_queue_empty(&pool->idle) || !ngx_queue_empty(&pool->free)) {
+        ngx_lunary_conn_recall(c);
+    }
+
+    ngx_lunary_pool_dispatch(pool);
+}
+
+
+static void
+ngx_lunary_pool_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
+    ngx_uint_t head)
+{
+    ngx_lunary_pool_t *pool = c->owner->data;
+
+    /* nobody had begun with it: that was no try */
+
+    if (!head) {
+        ngx_lunary_pool_enqueue(pool, q, 1);
+        ngx_lunary_pool_wait(pool, q);
+        return;
+    }
+
+    ngx_cpystrn((u_char *) q->sqlstate, (u_char *) c->pg.sqlstate,
+                NGX_LUNARY_SQLSTATE_LEN);
+
+    ngx_lunary_pool_retry(pool, q, NGX_LUNARY_UNAVAILABLE);
+}
+
+
+static void
+ngx_lunary_pool_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
+{
+    ngx_uint_t          i;
+    ngx_lunary_pool_t  *pool;
+
+    pool = c->owner->data;
+
+    if (unexpected) {
+        (void) ngx_atomic_fetch_add(&pool->counts->lost, 1);
+
+        ngx_lunary_pool_count_state(pool, c->pg.sqlstate);
+        ngx_lunary_pool_fault(pool, c, c->pg.sqlstate,
+                              "broke a connection, the others are checked");
+
+        /* where one is lost, the others may be without a word of it yet */
+
+        for (i = 0; i < pool->conf.max; i++) {
+            if (pool->conns[i].state == NGX_LUNARY_CONN_IDLE) {
+                ngx_lunary_conn_check(&pool->conns[i]);
+            }
+        }
+
+        /* without any left, it is soon known whether new ones can be had */
+
+        ngx_lunary_pool_retry_in(pool, 1);
+    }
+
+    ngx_lunary_pool_dispatch(pool);
+}
+
+
+/*
+ * one line a fault; the same again within a while is counted, not told.  The
+ * server's words are passed on only where they can't quote a value
+ */
+
+static void
+ngx_lunary_pool_fault(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c,
+    const char *sqlstate, const char *what)
+{
+    u_char       counted[64], *p;
+    ngx_uint_t   told;
+
+    if (pool->fault_time && ngx_strcmp(pool->fault, sqlstate) == 0
+        && pool->fault_what == what
+        && ngx_current_msec - pool->fault_time < NGX_LUNARY_FAULT_PACE)
+    {
+        pool->faults++;
+        return;
+    }
+
+    p = counted;
+
+    if (pool->faults) {
+        p = ngx_snprintf(p, sizeof(counted) - 1, ", %ui more before",
+                         pool->faults);
+    }
+
+    *p = '\0';
+
+    told = ngx_lunary_pool_is_told(sqlstate) && c->pg.reason[0];
+
+    ngx_log_error(NGX_LOG_ERR, pool->log, 0,
+                  "database \"%V\" %s (SQLSTATE %s%s%s)%s",
+                  ngx_lunary_walk_label(&c->walk), what,
+                  *sqlstate ? sqlstate : "-",
+                  told ? ": " : "", told ? c->pg.reason : (u_char *) "",
+                  counted);
+
+    ngx_cpystrn((u_char *) pool->fault, (u_char *) sqlstate,
+                NGX_LUNARY_SQLSTATE_LEN);
+
+    pool->fault_what = what;
+    pool->fault_time = ngx_current_msec;
+    pool->faults = 0;
+}
+
+
+/* classes of which the text speaks of the server, and quotes no value */
+
+static ngx_uint_t
+ngx_lunary_pool_is_told(const char *sqlstate)
+{
+    ngx_uint_t  i;
+
+    static const char  *told[] = { "08", "0A", "25", "26", "28", "3D", "40",
+                                   "42", "53", "55", "57", NULL };
+
+    if (*sqlstate == '\0') {
+        return 1;
+    }
+
+    for (i = 0; told[i]; i++) {
+        if (ngx_strncmp(sqlstate, told[i], 2) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static void
+ngx_lunary_pool_count_state(ngx_lunary_pool_t *pool, const char *sqlstate)
+{
+    if (*sqlstate) {
+        (void) ngx_atomic_fetch_add(
+                   &pool->counts->sqlstate[ngx_lunary_sqlstate_class(sqlstate)],
+                   1);
+    }
+}

@@ -1,0 +1,431 @@
+
+/*
+ * PostgreSQL's values as JSON tokens.  The bytes come from the network:
+ * every length in them is checked against what is there before it is used.
+ */
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "ngx_lunary_json.h"
+#include "ngx_lunary_value.h"
+
+
+#define NGX_LUNARY_VALUE_UUID_LEN    16
+
+#define NGX_LUNARY_VALUE_USEC        1000000
+
+/* days of 400 years, and from 0000-03-01 to 2000-01-01 */
+#define NGX_LUNARY_VALUE_ERA         146097
+#define NGX_LUNARY_VALUE_EPOCH       730425
+
+#define NGX_LUNARY_VALUE_DAY_MSEC    86400000
+
+/* of arrays: dimensions at most, and the types of their elements */
+#define NGX_LUNARY_VALUE_DIMS        6
+#define NGX_LUNARY_VALUE_TEXT        25
+#define NGX_LUNARY_VALUE_VARCHAR     1043
+
+#define NGX_LUNARY_VALUE_JSONB       1
+
+
+typedef struct {
+    u_char               *pos;
+    u_char               *last;
+    size_t                ndim;
+
+    /* the number of elements, and that in one part of each dimension */
+    uint64_t              n;
+    uint64_t              parts[NGX_LUNARY_VALUE_DIMS];
+} ngx_lunary_value_array_t;
+
+
+static u_char *ngx_lunary_value_number(u_char *p, uint64_t n,
+    ngx_uint_t width);
+static u_char *ngx_lunary_value_date(u_char *p, int64_t days);
+static ngx_int_t ngx_lunary_value_array_header(ngx_lunary_value_array_t *a,
+    u_char *p, size_t len);
+static ngx_int_t ngx_lunary_value_array_element(ngx_lunary_out_t *out,
+    ngx_lunary_value_array_t *a);
+static ngx_int_t ngx_lunary_value_array_brackets(ngx_lunary_out_t *out,
+    ngx_lunary_value_array_t *a, uint64_t i, u_char c);
+
+
+uint32_t
+ngx_lunary_value_uint32(u_char *p)
+{
+    return (uint32_t) p[0] << 24 | (uint32_t) p[1] << 16
+           | (uint32_t) p[2] << 8 | p[3];
+}
+
+
+uint64_t
+ngx_lunary_value_uint64(u_char *p)
+{
+    return (uint64_t) ngx_lunary_value_uint32(p) << 32
+           | ngx_lunary_value_uint32(p + 4);
+}
+
+
+ngx_int_t
+ngx_lunary_value_uuid(ngx_lunary_out_t *out, u_char *p, size_t len)
+{
+    u_char        *dst;
+    ngx_uint_t     i;
+    static u_char  hex[] = "0123456789abcdef";
+
+    if (len != NGX_LUNARY_VALUE_UUID_LEN) {
+        return NGX_DECLINED;
+    }
+
+    if (ngx_lunary_out_room(out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    dst = out->pos;
+    *dst++ = '"';
+
+    for (i = 0; i < NGX_LUNARY_VALUE_UUID_LEN; i++) {
+
+        if (i == 4 || i == 6 || i == 8 || i == 10) {
+            *dst++ = '-';
+        }
+
+        *dst++ = hex[p[i] >> 4];
+        *dst++ = hex[p[i] & 0xf];
+    }
+
+    *dst++ = '"';
+    out->pos = dst;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_lunary_value_time(ngx_lunary_out_t *out, int64_t t)
+{
+    u_char   *p;
+    int64_t   days, ms;
+
+    if (ngx_lunary_out_room(out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* division truncates towards zero, which before 2000 is the future */
+
+    ms = t / 1000 - (t % 1000 < 0);
+    days = ms / NGX_LUNARY_VALUE_DAY_MSEC;
+    ms = ms % NGX_LUNARY_VALUE_DAY_MSEC;
+
+    if (ms < 0) {
+        ms += NGX_LUNARY_VALUE_DAY_MSEC;
+        days--;
+    }
+
+    p = out->pos;
+    *p++ = '"';
+
+    p = ngx_lunary_value_date(p, days);
+    *p++ = 'T';
+    p = ngx_lunary_value_number(p, ms / 3600000, 2);
+    *p++ = ':';
+    p = ngx_lunary_value_number(p, ms / 60000 % 60, 2);
+    *p++ = ':';
+    p = ngx_lunary_value_number(p, ms / 1000 % 60, 2);
+    *p++ = '.';
+    p = ngx_lunary_value_number(p, ms % 1000, 3);
+    *p++ = 'Z';
+    *p++ = '"';
+
+    out->pos = p;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_lunary_value_seconds(ngx_lunary_out_t *out, int64_t from, int64_t to)
+{
+    u_char    *p;
+    int64_t    whole;
+    uint64_t   n, fraction;
+
+    /*
+     * without a sign it always fits, however far the times are apart; the
+     * sign is written here: there is no integer -0 to keep it
+     */
+
+    n = (to < from) ? (uint64_t) from - (uint64_t) to
+                    : (uint64_t) to - (uint64_t) from;
+    whole = n / NGX_LUNARY_VALUE_USEC;
+    fraction = n % NGX_LUNARY_VALUE_USEC;
+
+    if (ngx_lunary_out_room(out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (to < from) {
+        *out->pos++ = '-';
+    }
+
+    if (ngx_lunary_json_integer(out, whole) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (fraction == 0) {
+        return NGX_OK;
+    }
+
+    if (ngx_lunary_out_room(out) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    p = out->pos;
+    *p++ = '.';
+    p = ngx_lunary_value_number(p, fraction, 6);
+
+    while (p[-1] == '0') {
+        p--;
+    }
+
+    out->pos = p;
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_lunary_value_text_array(ngx_lunary_out_t *out, u_char *p, size_t len)
+{
+    uint64_t                  i;
+    ngx_int_t                 rc;
+    ngx_lunary_value_array_t  a;
+
+    if (ngx_lunary_value_array_header(&a, p, len) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    if (a.n == 0) {
+        return ngx_lunary_json_raw(out, (u_char *) "[]", 2);
+    }
+
+    for (i = 0; i < a.n; i++) {
+
+        if (i && ngx_lunary_json_raw(out, (u_char *) ",", 1) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        if (ngx_lunary_value_array_brackets(out, &a, i, '[') != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        rc = ngx_lunary_value_array_element(out, &a);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        if (ngx_lunary_value_array_brackets(out, &a, i + 1, ']') != NGX_OK) {
+            return NGX_ERROR;
+        }
+    }
+
+    return (a.pos == a.last) ? NGX_OK : NGX_DECLINED;
+}
+
+
+ngx_int_t
+ngx_lunary_value_jsonb_is_null(u_char *p, size_t len)
+{
+    if (len < 2 || p[0] != NGX_LUNARY_VALUE_JSONB) {
+        return NGX_DECLINED;
+    }
+
+    return len == 5 && ngx_memcmp(p + 1, "null", 4) == 0;
+}
+
+
+ngx_int_t
+ngx_lunary_value_jsonb(ngx_lunary_out_t *out, u_char *p, size_t len)
+{
+    if (len < 2 || p[0] != NGX_LUNARY_VALUE_JSONB) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_lunary_json_camel(out, p + 1, len - 1);
+}
+
+
+/* "n" with zeros before it, and no digit more than "width" */
+
+static u_char *
+ngx_lunary_value_number(u_char *p, uint64_t n, ngx_uint_t width)
+{
+    ngx_uint_t  i;
+
+    for (i = width; i > 0; i--) {
+        p[i - 1] = (u_char) (n % 10 + '0');
+        n /= 10;
+    }
+
+    return p + width;
+}
+
+
+/*
+ * the day "days" after 2000-01-01 in the Gregorian calendar, which is taken
+ * to have been in use always.  A year here begins in March, so that a leap
+ * day is its last, and an era is 400 of them, all of equal length
+ */
+
+static u_char *
+ngx_lunary_value_date(u_char *p, int64_t days)
+{
+    int64_t     era, year;
+    ngx_uint_t  day, month, mday;
+
+    days += NGX_LUNARY_VALUE_EPOCH;
+
+    era = days / NGX_LUNARY_VALUE_ERA - (days % NGX_LUNARY_VALUE_ERA < 0);
+    day = days - era * NGX_LUNARY_VALUE_ERA;
+
+    year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    day -= year * 365 + year / 4 - year / 100;
+    year += era * 400;
+
+    /* five months from March, and from August, are 153 days */
+
+    month = (day * 5 + 2) / 153;
+    mday = day - (month * 153 + 2) / 5 + 1;
+
+    if (month < 10) {
+        month += 3;
+
+    } else {
+        month -= 9;
+        year++;
+    }
+
+    if (year >= 0 && year <= 9999) {
+        p = ngx_lunary_value_number(p, year, 4);
+
+    } else {
+        *p++ = (year < 0) ? '-' : '+';
+        p = ngx_lunary_value_number(p, year < 0 ? -year : year, 6);
+    }
+
+    *p++ = '-';
+    p = ngx_lunary_value_number(p, month, 2);
+    *p++ = '-';
+
+    return ngx_lunary_value_number(p, mday, 2);
+}
+
+
+/*
+ * the number of dimensions, whether there are nulls, the type; then of each
+ * dimension its size and its lower bound, which JSON has no word for
+ */
+
+static ngx_int_t
+ngx_lunary_value_array_header(ngx_lunary_value_array_t *a, u_char *p,
+    size_t len)
+{
+    size_t    i, room;
+    uint32_t  size, type;
+
+    if (len < 12) {
+        return NGX_DECLINED;
+    }
+
+    a->ndim = ngx_lunary_value_uint32(p);
+    type = ngx_lunary_value_uint32(p + 8);
+
+    if (a->ndim > NGX_LUNARY_VALUE_DIMS
+        || ngx_lunary_value_uint32(p + 4) > 1
+        || (type != NGX_LUNARY_VALUE_TEXT && type != NGX_LUNARY_VALUE_VARCHAR)
+        || len - 12 < a->ndim * 8)
+    {
+        return NGX_DECLINED;
+    }
+
+    a->pos = p + 12 + a->ndim * 8;
+    a->last = p + len;
+    a->n = 1;
+
+    /* an element takes four bytes, so what is there bounds the product */
+
+    room = (a->last - a->pos) / 4;
+
+    for (i = a->ndim; i > 0; i--) {
+        size = ngx_lunary_value_uint32(p + 12 + (i - 1) * 8);
+
+        if (size == 0 || size > room) {
+            return NGX_DECLINED;
+        }
+
+        room /= size;
+        a->n *= size;
+        a->parts[i - 1] = a->n;
+    }
+
+    if (a->ndim == 0) {
+        a->n = 0;
+        return (a->pos == a->last) ? NGX_OK : NGX_DECLINED;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_lunary_value_array_element(ngx_lunary_out_t *out,
+    ngx_lunary_value_array_t *a)
+{
+    u_char    *p;
+    uint32_t   len;
+
+    if (a->last - a->pos < 4) {
+        return NGX_DECLINED;
+    }
+
+    len = ngx_lunary_value_uint32(a->pos);
+    a->pos += 4;
+
+    /* a null is an element of length -1 */
+
+    if (len == 0xffffffff) {
+        return ngx_lunary_json_raw(out, (u_char *) "null", 4);
+    }
+
+    if (len > (size_t) (a->last - a->pos)) {
+        return NGX_DECLINED;
+    }
+
+    p = a->pos;
+    a->pos += len;
+
+    return ngx_lunary_json_string(out, p, len);
+}
+
+
+/* one for every dimension of which a part begins, or ends, at "i" */
+
+static ngx_int_t
+ngx_lunary_value_array_brackets(ngx_lunary_out_t *out,
+    ngx_lunary_value_array_t *a, uint64_t i, u_char c)
+{
+    size_t  d;
+
+    for (d = 0; d < a->ndim; d++) {
+
+        if (i % a->parts[d] == 0
+            && ngx_lunary_json_raw(out, &c, 1) != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
