@@ -1,0 +1,251 @@
+# Failures of the database under a running nginx: what becomes of the
+# request, and that service is back afterwards.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Lunary::Nginx;
+use Lunary::Pg;
+use Lunary::Test;
+use Lunary::Util qw( wait_until );
+use JSON::XS qw( decode_json );
+use Test::More;
+use Time::HiRes qw( sleep time );
+
+my $pg = Lunary::Pg->new;
+my $alpha = key('alpha');
+my $related = <<'EOF_CONFIG';
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
+        }
+EOF_CONFIG
+
+my $lock_wait = $pg->conninfo(options => "'-c statement_timeout=300ms'");
+my $no_wait = $pg->conninfo(options => "'-c lock_timeout=300ms'");
+
+my $nginx = Lunary::Nginx->new(
+    http => 'lunary_database "' . $pg->conninfo . qq{";
+        lunary_query_timeout 700ms;
+        lunary_queue 64 timeout=1s;
+        lunary_pool max=2;},
+    config => $related . <<"EOF_CONFIG");
+        location = /narrow {
+            lunary_pool max=1;
+            lunary_queue 1 timeout=5s;
+            lunary_query_timeout 1s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+        location = /statement {
+            lunary_database "$lock_wait";
+            lunary_query_timeout 5s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+        location = /lock {
+            lunary_database "$no_wait";
+            lunary_query_timeout 5s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+EOF_CONFIG
+
+$nginx->start;
+
+sub get {
+    my ($uri) = @_;
+
+    my $start = time;
+    my $answer = $nginx->client(timeout => 15)->get($uri,
+        Authorization => "Bearer $alpha", Connection => 'close');
+
+    $answer->{time} = time - $start;
+    return $answer;
+}
+
+sub answers {
+    my ($name) = @_;
+
+    my $answer = wait_until {
+        my $answer = get(related_uri(101));
+        return $answer->{status} == 200 ? $answer : undef;
+    } 10;
+
+    is($answer->{status}, 200, "$name: service is back");
+}
+
+sub refused {
+    my ($uri, $status, $message, $name) = @_;
+
+    my $answer = get($uri);
+
+    is($answer->{status}, $status, "$name: status");
+    is_deeply(eval { decode_json($answer->{body}) },
+              { message => $message }, "$name: body");
+    is($answer->{header}{'content-type'}, 'application/json; charset=utf-8',
+       "$name: type");
+    is($answer->{header}{'cache-control'}, 'private, no-store',
+       "$name: cache");
+    ok(!!$answer->{header}{'retry-after'} == ($status == 503),
+       "$name: Retry-After");
+
+    return $answer;
+}
+
+answers('at first');
+
+
+# a table that is locked
+
+my $dbh = $pg->dbh;
+$dbh->begin_work;
+$dbh->do('lock table run in access exclusive mode');
+
+my $late = refused(related_uri(101), 504, 'Gateway timeout',
+                   'lunary_query_timeout');
+cmp_ok($late->{time}, '>', 0.6, 'not before its time');
+cmp_ok($late->{time}, '<', 3, 'and not long after');
+
+refused('/statement', 504, 'Gateway timeout', 'statement_timeout');
+refused('/lock', 504, 'Gateway timeout', 'lock_timeout');
+
+# one is under way, one waits, and there is no room for a third
+my @waiting = map {
+    my $client = $nginx->client->connect;
+    $client->send($client->request('GET', '/narrow',
+                                   Authorization => "Bearer $alpha"));
+    sleep 0.1;
+    $client;
+} 1, 2;
+
+my $full = refused('/narrow', 503, 'Service unavailable', 'a full queue');
+cmp_ok($full->{time}, '<', 0.5, 'a full queue refuses at once');
+is($_->answer->{status}, 504, 'the others had their time') for @waiting;
+
+# and a client that leaves meanwhile
+my $client = $nginx->client->connect;
+$client->send($client->request('GET', related_uri(101),
+                               Authorization => "Bearer $alpha"));
+wait_until { $pg->sessions(q{wait_event_type = 'Lock'}) } 2;
+$client->close;
+
+ok(wait_until { !$pg->sessions(q{wait_event_type = 'Lock'}) } 3,
+   'no query is left waiting');
+
+is(get('/ok')->{status}, 200, 'other locations are served');
+$dbh->rollback;
+answers('after the lock');
+
+
+# restarts: the connections that broke are not noticed by the client
+
+$pg->restart('fast');
+is(get(related_uri(101))->{status}, 200, 'first after a fast restart');
+
+$pg->restart('immediate');
+is(get(related_uri(101))->{status}, 200, 'first after an immediate restart');
+
+get(related_uri(101)) for 1 .. 3;
+$pg->do(q{select pg_terminate_backend(pid) from pg_stat_activity
+          where usename = 'lunary_ro'});
+is(get(related_uri(101))->{status}, 200, 'first after terminated sessions');
+
+
+# down: 503, and back without a reload
+
+$pg->stop('fast');
+my $down = refused(related_uri(101), 503, 'Service unavailable', 'down');
+cmp_ok($down->{time}, '<', 3, 'down: within the time of the queue');
+is(get('/ok')->{status}, 200, 'down: other locations are served');
+
+$pg->start;
+answers('after it was down');
+
+
+# it comes back while a request waits
+
+$pg->stop('fast');
+$client = $nginx->client->connect;
+$client->send($client->request('GET', related_uri(101),
+                               Authorization => "Bearer $alpha"));
+sleep 0.2;
+$pg->start;
+is($client->answer->{status}, 200, 'a request waited while it was away');
+
+
+# prepared statements that are gone, and a schema that changes
+
+for my $what ('add column extra_column text', 'drop column extra_column',
+              'drop column cached_prompt_tokens',
+              'add column sibling_run_id uuid') {
+    $pg->do("alter table run $what");
+    is(get(related_uri(101))->{status}, 200, "alter table run $what");
+}
+
+$pg->do(q{update run set sibling_run_id = id
+          where id = '00000000-0000-4000-8000-000000000103'});
+$pg->restart('fast');
+my $oracle = Lunary::Oracle->new($pg->dbh);
+is($oracle->compare(get(related_uri(101))->{body},
+                    $oracle->related(project('alpha'), run_id(101))), undef,
+   'an older schema, with sibling_run_id');
+
+$pg->do('alter table run drop column is_deleted');
+wait_until { get(related_uri(101))->{status} == 200 } 5;
+$oracle = Lunary::Oracle->new($pg->dbh);
+is($oracle->compare(get(related_uri(410))->{body},
+                    $oracle->related(project('alpha'), run_id(410))), undef,
+   'an older schema, without is_deleted');
+
+# times that are infinite and a duration, where no generated column forbids
+$pg->do('alter table run drop column duration');
+$pg->do(q{update run set ended_at = 'infinity'
+          where id = '00000000-0000-4000-8000-000000000101'});
+$pg->do(q{update run set ended_at = '-infinity'
+          where id = '00000000-0000-4000-8000-000000000103'});
+$pg->do(q{update run set created_at = '-infinity', ended_at = 'infinity'
+          where id = '00000000-0000-4000-8000-000000000104'});
+wait_until { get(related_uri(101))->{status} == 200 } 5;
+$oracle = Lunary::Oracle->new($pg->dbh);
+is($oracle->compare(get(related_uri(101))->{body},
+                    $oracle->related(project('alpha'), run_id(101))), undef,
+   'infinite ends');
+
+
+# a column that is needed goes: 500, one line a fault, no loop
+
+my $mark = $nginx->mark;
+my $log = $pg->log_mark;
+$pg->do('alter table run drop column metadata');
+refused(related_uri(101), 500, 'Internal server error', 'column dropped');
+like($nginx->log_since(0), qr/\[error\].*42703/, 'the log says why');
+unlike($nginx->log_since($mark), qr/$alpha/, 'and no key');
+
+$pg->do('alter table run add column metadata jsonb');
+answers('after the column came back');
+
+
+# frozen: 504 or 503 in time, other locations served, service back at once
+
+get(related_uri(101)) for 1 .. 3;
+$pg->freeze;
+
+my $frozen = get(related_uri(101));
+like($frozen->{status}, qr/^50[34]$/, 'frozen: status');
+cmp_ok($frozen->{time}, '<', 4, 'frozen: in time');
+cmp_ok(get('/ok')->{time}, '<', 0.2, 'frozen: others are served at once');
+
+$pg->thaw;
+my $start = time;
+wait_until { get(related_uri(101))->{status} == 200 } 5;
+cmp_ok(time - $start, '<', 1.5, 'thawed: service is back');
+
+
+# nginx's life: a reload leaves the sessions of one pool
+
+ok($nginx->reload, 'the old worker leaves');
+answers('after a reload');
+cmp_ok($pg->sessions, '<=', 6, 'no session is left behind');
+
+$nginx->stop;
+ok(wait_until { !$pg->sessions } 5, 'none is left after nginx quit');
+
+done_testing();

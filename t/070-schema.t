@@ -1,0 +1,209 @@
+# The answers are what conf/openapi.yaml says, and that page agrees with
+# Lunary's published description of the endpoint.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use JSON::Validator;
+use JSON::XS ();
+use Lunary::Nginx;
+use Lunary::Test;
+use Lunary::Util qw( free_port );
+use Test::More;
+use YAML::XS ();
+
+$YAML::XS::Boolean = 'JSON::PP';
+
+my $path = '/v1/runs/{id}/related';
+my $api = YAML::XS::LoadFile('conf/openapi.yaml');
+my $schema = JSON::Validator->new->schema('conf/openapi.yaml')->schema;
+
+is_deeply([map { "$_" } @{ $schema->errors }], [],
+          'conf/openapi.yaml is an OpenAPI description');
+
+
+# the answers
+
+my $nowhere = free_port();
+my $nginx = Lunary::Nginx->new(
+    http => 'lunary_database "' . pg()->conninfo . '";',
+    config => <<"EOF_CONFIG");
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related\$" {
+            lunary_related_runs \$run_id;
+        }
+        location ~ "^/down/v1/runs/(?<run_id>[^/]+)/related\$" {
+            lunary_database "host=127.0.0.1 port=$nowhere";
+            lunary_queue 10 timeout=200ms;
+            lunary_related_runs \$run_id;
+        }
+        location ~ "^/none/v1/runs/(?<run_id>[^/]+)/related\$" {
+            lunary_database "@{[ pg()->conninfo(dbname => 'postgres') ]}";
+            lunary_related_runs \$run_id;
+        }
+EOF_CONFIG
+
+$nginx->start;
+
+my $client = $nginx->client;
+my $json = JSON::XS->new->utf8->max_depth(100_000);
+
+sub valid {
+    my ($answer, $method, $status, $name) = @_;
+
+    is($answer->{status}, $status, "$name: status");
+
+    my $data = $method eq 'get' ? eval { $json->decode($answer->{body}) }
+                                : undef;
+    my %header = %{ $answer->{header} };
+    my @errors = $schema->validate_response([$method, $path, $status], {
+        body => sub {
+            return { exists => defined $data, value => $data,
+                     content_type => 'application/json' };
+        },
+        header => sub {
+            my $value = $header{lc $_[0]};
+            return { exists => defined $value, value => $value };
+        },
+    });
+
+    is_deeply([map { "$_" } @errors], [], "$name: as described")
+        or diag(substr $answer->{body}, 0, 500);
+}
+
+# times beyond four digits of a year and arrays of arrays are described
+# nowhere: no format has them
+my $ids = pg()->dbh->selectcol_arrayref(q{
+    select id from run r where project_id = ?
+    and (is_deleted is null or not is_deleted)
+    and not (id between '00000000-0000-4000-8000-000000080001'
+                    and '00000000-0000-4000-8000-000000099999')
+    and id not in ('00000000-0000-4000-8000-000000000700',
+                   '00000000-0000-4000-8000-000000000120',
+                   '00000000-0000-4000-8000-000000007504',
+                   '00000000-0000-4000-8000-000000007505')
+    and coalesce(array_ndims(tags), 1) = 1
+    and isfinite(created_at) and extract(year from created_at) < 10000
+    and created_at >= '0001-01-01 00:00:00+00'
+    and (ended_at is null or ended_at < '9999-12-31 00:00:00+00'
+                             and ended_at >= '0001-01-01 00:00:00+00')
+    order by id}, undef, project('alpha'));
+
+valid($client->related($_, key('alpha')), 'get', 200, "run $_")
+    for @$ids, run_id(90000);
+
+valid($client->exchange('HEAD', related_uri(101), Authorization =>
+                        'Bearer ' . key('alpha')), 'head', 200, 'HEAD');
+valid($client->exchange('HEAD', related_uri(999), Authorization =>
+                        'Bearer ' . key('alpha')), 'head', 404, 'HEAD, 404');
+valid($client->get(related_uri(101)), 'get', 401, 'no key');
+valid($client->related(run_id(101), $_), 'get', 401, "key $_")
+    for 'x', key('public'), key('org'),
+        'cccccccc-ffff-4000-8000-00000000dead';
+valid($client->related(run_id(999), key('alpha')), 'get', 404, 'no run');
+valid($client->related('x', key('alpha')), 'get', 404, 'no UUID');
+valid($client->exchange('POST', related_uri(101)), 'get', 405, 'POST');
+valid($client->get('/down' . related_uri(101),
+                   Authorization => 'Bearer ' . key('alpha')),
+      'get', 503, 'down');
+valid($client->get('/none' . related_uri(101),
+                   Authorization => 'Bearer ' . key('alpha')),
+      'get', 500, 'no tables');
+
+$nginx->stop;
+
+
+# what Lunary publishes: path, method, parameter, answers, security, and the
+# fields with their types.  Where it says that a jsonb value or firstMessage
+# is an object, any JSON is meant.
+
+my %published = (
+    id => 'string', projectId => 'string', isPublic => 'boolean',
+    feedback => 'Feedback', parentFeedback => 'Feedback', type => 'string',
+    name => 'string', createdAt => 'string date-time',
+    endedAt => 'string date-time', duration => 'number',
+    templateVersionId => 'string', templateSlug => 'string',
+    cost => 'number', tokens => { completion => 'number',
+                                  prompt => 'number', total => 'number' },
+    tags => ['string'], input => 'any', output => 'any', error => 'any',
+    status => 'string', siblingRunId => 'string', params => 'any',
+    metadata => 'any', firstMessage => 'any', messagesCount => 'integer',
+    user => { id => 'string', externalId => 'string',
+              createdAt => 'string date-time',
+              lastSeen => 'string date-time', props => 'any' },
+    traceId => 'string',
+);
+
+my @additions = qw( parentRunId promptTokens completionTokens );
+
+sub resolve {
+    my ($doc, $what) = @_;
+
+    while (my $ref = $what->{'$ref'}) {
+        $what = $doc;
+        $what = $what->{$_} for grep { $_ ne '#' } split m{/}, $ref;
+    }
+
+    return $what;
+}
+
+# a schema in the short form of %published
+sub short {
+    my ($doc, $what) = @_;
+
+    return 'Feedback' if ($what->{'$ref'} // '') =~ m{/Feedback$};
+
+    $what = resolve($doc, $what);
+    my $type = $what->{type} // 'any';
+
+    return [short($doc, $what->{items})] if $type eq 'array';
+    return 'any' if $type eq 'object' && !$what->{properties};
+    return { map { $_ => short($doc, $what->{properties}{$_}) }
+             keys %{ $what->{properties} } } if $type eq 'object';
+    return defined $what->{format} ? "$type $what->{format}" : $type;
+}
+
+sub run_fields {
+    my ($doc) = @_;
+
+    my $answer = $doc->{paths}{$path}{get}{responses}{200}
+                 {content}{'application/json'}{schema};
+    is($answer->{type}, 'array', 'the answer is an array');
+
+    return short($doc, $answer->{items});
+}
+
+my $run = run_fields($api);
+my %added = map { $_ => delete $run->{$_} } @additions;
+
+is_deeply($run, \%published, 'the published fields, and their types');
+is_deeply(\%added, { parentRunId => 'string', promptTokens => 'number',
+                     completionTokens => 'number' }, 'the additions');
+
+my $get = $api->{paths}{$path}{get};
+ok($get->{responses}{404}, '404 is described');
+is_deeply([sort keys %{ $api->{paths} }], [$path], 'one path');
+ok((grep { exists $_->{ProjectPrivateApiKeyAuth} } @{ $get->{security} }),
+   'the key is described');
+is_deeply([@{ $api->{components}{securitySchemes}
+              {ProjectPrivateApiKeyAuth} }{qw( type scheme )}],
+          [qw( http bearer )], 'as a bearer token');
+
+my ($parameter) = map { resolve($api, $_) }
+    @{ $api->{paths}{$path}{parameters} // $get->{parameters} };
+is_deeply([@$parameter{qw( in name )}, $parameter->{schema}{type}],
+          [qw( path id string )], 'the id is described');
+
+
+# and the published page itself, where it lies beside the repository
+
+my $page = '../shared/related-runs.openapi.yaml';
+
+SKIP: {
+    skip('the published page is not here', 2) if !-e $page;
+
+    is_deeply(run_fields(YAML::XS::LoadFile($page)), \%published,
+              'the facts above are those of the published page');
+}
+
+done_testing();

@@ -1,0 +1,682 @@
+# What moves the metrics, and by how much; gauges and counters over a reload
+# and after workers were killed; readiness while the database is away.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use IPC::Run ();
+use JSON::XS qw( decode_json );
+use Lunary::Load qw( soon trees );
+use Lunary::Nginx;
+use Lunary::Pg;
+use Lunary::Test qw( key project related_uri );
+use Lunary::Util qw( read_file wait_until );
+use Test::More;
+use Time::HiRes qw( sleep time );
+
+my $pg = Lunary::Pg->new(conf => { log_statement => "'all'" });
+my ($large) = trees($pg, count => 1, runs => 400, bytes => 12_000_000);
+
+my $statement = $pg->conninfo(options => "'-c statement_timeout=400ms'");
+my $run = '00000000-0000-4000-8000-000000000101';
+
+my $config = <<"EOF_CONFIG";
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related\$" {
+            lunary_related_runs \$run_id;
+        }
+        location = /cached {
+            lunary_key_cache zone=keys:64k valid=300ms;
+            lunary_related_runs $run;
+        }
+        location = /narrow {
+            lunary_pool max=1;
+            lunary_queue 1 timeout=700ms;
+            lunary_related_runs $run;
+        }
+        location = /statement {
+            lunary_database "$statement";
+            lunary_related_runs $run;
+        }
+        location = /late {
+            lunary_query_timeout 300ms;
+            lunary_related_runs $run;
+        }
+        location = /slow {
+            lunary_buffers 4k max=16k;
+            lunary_max_temp_file_size 0;
+            lunary_related_runs @{[ related_uri($large) =~ m{runs/(.*)/} ]};
+        }
+        location = /short {
+            lunary_pool idle=100ms;
+            lunary_related_runs $run;
+        }
+        location = /metrics {
+            lunary_status;
+        }
+        location = /ready {
+            lunary_status ready;
+        }
+EOF_CONFIG
+
+my $http = 'lunary_database "' . $pg->conninfo . q{";
+        lunary_queue 64 timeout=1s;
+        log_format shown '$uri $lunary_outcome $lunary_runs $lunary_queue_time'
+                         ' $lunary_connect_time $lunary_first_row_time'
+                         ' $lunary_query_time $lunary_sqlstate'
+                         ' $lunary_key_cache_status';
+        access_log logs/shown.log shown;};
+
+my $nginx = Lunary::Nginx->new(http => $http, config => $config,
+                               allow => qr/exited on signal 9/)->start;
+my @bearer = (Authorization => 'Bearer ' . key('alpha'));
+
+
+sub get {
+    my ($uri, %header) = @_;
+
+    return $nginx->client->get($uri, @bearer, Connection => 'close', %header);
+}
+
+# a request that is sent, its answer to be read later
+sub ask {
+    my ($uri, %arg) = @_;
+
+    my $client = $nginx->client(%arg)->connect;
+    $client->send($client->request('GET', $uri, @bearer));
+
+    return $client;
+}
+
+# name with labels => value; each line and the page as a whole are as the
+# text format has them
+sub parse {
+    my ($text) = @_;
+
+    my (%value, %type, %help, $family, @wrong);
+
+    for my $line (split /\n/, $text) {
+        if ($line =~ /^# HELP (lunary_[a-z_]+) \S.*\.$/) {
+            $family = $1;
+            push @wrong, "$line: again" if $help{$family}++;
+
+        } elsif ($line =~ /^# TYPE (\S+) (counter|gauge|histogram)$/) {
+            push @wrong, "$line: no HELP before" if $1 ne $family;
+            $type{$1} = $2;
+
+        } elsif ($line =~ /^(\w+?)(_bucket|_sum|_count)?
+                            ((?:\{\w+="[^"\\]+"\})?)\ (\d+(?:\.\d{3})?)$/x) {
+            my ($name, $part, $labels, $is) = ($1, $2 // '', $3, $4);
+            $value{"$name$part$labels"} = $is;
+            $name .= $part if ($type{$name} // '') ne 'histogram';
+            push @wrong, "$line: not of $family" if $name ne $family;
+            push @wrong, "$line: no _total"
+                if ($type{$name} // '') eq 'counter' && $name !~ /_total$/;
+
+        } else {
+            push @wrong, $line;
+        }
+    }
+
+    for my $name (grep { $type{$_} eq 'histogram' } keys %type) {
+        my ($last, $n) = (0, 0);
+
+        for my $line (grep { /^\Q${name}_bucket{/ } split /\n/, $text) {
+            my ($count) = $line =~ / (\d+)$/;
+            push @wrong, "$line: less than before" if $count < $last;
+            $last = $count;
+            $n++;
+        }
+
+        push @wrong, "$name: $n buckets" if $n < 10;
+        push @wrong, "$name: +Inf is not the count"
+            if $value{"${name}_bucket{le=\"+Inf\"}"} != $last
+               || $last != $value{"${name}_count"};
+    }
+
+    return (\%value, \@wrong);
+}
+
+sub metrics {
+    my ($value, $wrong) = parse(get('/metrics')->{body});
+
+    is(join("\n", @$wrong), '', 'the page is well-formed') if @$wrong;
+
+    return $value;
+}
+
+my %short = (
+    (map { $_ => "lunary_requests_total{outcome=\"$_\"}" }
+     qw( ok method denied not_found queue_full queue_timeout unavailable
+         timeout error cut client_left )),
+    (map { $_ => "lunary_key_cache_total{status=\"$_\"}" }
+     qw( HIT MISS EXPIRED BYPASS )),
+    (map { $_ => "lunary_${_}_total" }
+     qw( runs answer_bytes connects connect_failures connections_lost
+         retries cancels )),
+    (map { $_ => "lunary_${_}_seconds_count" } qw( queue first_row request )),
+);
+
+sub of_class { "lunary_database_errors_total{class=\"$_[0]\"}" }
+
+# counters but for those of connections, which move when they like
+sub moved {
+    my ($before, $after, @more) = @_;
+
+    my %moved;
+    my @counters = grep { !/^connect/ } keys %short;
+
+    for my $name (@counters, @more) {
+        my $key = $short{$name} // $name;
+        my $by = ($after->{$key} // 0) - ($before->{$key} // 0);
+        $moved{$name} = $by if $by;
+    }
+
+    return \%moved;
+}
+
+my $mark;
+
+sub mark { $mark = metrics() }
+
+# a request is counted a moment after its client has the answer
+sub moves {
+    my ($name, %expected) = @_;
+
+    my @more = grep { !$short{$_} || /^connect/ } keys %expected;
+    my $after;
+
+    wait_until {
+        $after = metrics();
+        my $moved = moved($mark, $after, @more);
+        join(' ', map { "$_=$moved->{$_}" } sort keys %$moved)
+            eq join(' ', map { "$_=$expected{$_}" } sort keys %expected);
+    } 3;
+
+    is_deeply(moved($mark, $after, @more), \%expected, "$name: counted");
+
+    my $is = $mark;
+    $mark = $after;
+    return ($is, $after);
+}
+
+my @names = qw( uri outcome runs queue connect first query state cache );
+
+# the latest line of the log for a location
+sub logged {
+    my ($uri) = @_;
+
+    my @lines = grep { /^\Q$uri\E / }
+                split /\n/, read_file("$nginx->{dir}/logs/shown.log");
+    my %line;
+    @line{@names} = split / /, $lines[-1] // '';
+
+    return \%line;
+}
+
+my %asked = (queue => 1, request => 1, first_row => 1);
+my $number = qr/^\d+\.\d{3}$/;
+
+
+# the pages, before anything was asked and afterwards
+
+soon { metrics()->{'lunary_connections{state="idle"}'} == $pg->sessions } 5,
+     'the first sessions';
+
+my $text = get('/metrics')->{body};
+my ($value, $wrong) = parse($text);
+is(join("\n", @$wrong), '', 'well-formed');
+is(join(' ', grep { $value->{$_} != 0 } grep { !/^lunary_connect/ }
+                  sort keys %$value), '', 'all is zero');
+
+promtool($text);
+
+# without a remark; Debian's package prometheus has it
+sub promtool {
+    my ($page) = @_;
+
+  SKIP: {
+        skip 'promtool is not installed', 1
+            if !grep { -x "$_/promtool" } split /:/, $ENV{PATH};
+
+        IPC::Run::run(['promtool', 'check', 'metrics'], \$page,
+                      \my $said, '2>&1');
+        is($? . $said, '0', 'promtool has nothing to say');
+    }
+}
+
+
+# an answer
+
+mark();
+my $answer = get(related_uri(101));
+is($answer->{status}, 200, 'an answer');
+my $runs = @{ decode_json($answer->{body}) };
+cmp_ok($runs, '>', 3, 'of some runs');
+moves('an answer', ok => 1, BYPASS => 1, runs => $runs, %asked,
+      answer_bytes => length $answer->{body});
+
+$nginx->client->exchange('HEAD', related_uri(101), @bearer);
+moves('HEAD', ok => 1, BYPASS => 1, %asked);
+
+
+# refusals, with and without the database
+
+$nginx->client->exchange('PUT', related_uri(101), @bearer);
+moves('method', method => 1, request => 1);
+
+get(related_uri(101), Authorization => 'x');
+moves('no key', denied => 1, request => 1);
+
+get(related_uri(101), Authorization => 'Bearer ' . key('public'));
+moves('a public key', denied => 1, BYPASS => 1, %asked);
+
+get('/v1/runs/x/related');
+moves('no id', not_found => 1, request => 1);
+
+get(related_uri(999));
+moves('no such run', not_found => 1, BYPASS => 1, %asked);
+
+
+# the key cache
+
+my %same = (ok => 1, runs => $runs, answer_bytes => length $answer->{body},
+            %asked);
+
+get('/cached');
+moves('cache, first', MISS => 1, %same);
+is(logged('/cached')->{cache}, 'MISS', 'MISS in the log');
+
+get('/cached');
+moves('cache, again', HIT => 1, %same);
+is(logged('/cached')->{cache}, 'HIT', 'HIT in the log');
+
+sleep 0.5;
+get('/cached');
+moves('cache, later', EXPIRED => 1, %same);
+is(logged('/cached')->{cache}, 'EXPIRED', 'EXPIRED in the log');
+
+
+# a connection that a request has to wait for
+
+wait_until {
+    sleep 0.25;
+    mark();
+    get('/short');
+    moves('after the idle time', BYPASS => 1, connects => 1, %same);
+    return logged('/short')->{connect} ne '-';
+} 3;
+
+like(logged('/short')->{connect}, $number, 'the time to connect');
+is(logged('/cached')->{connect}, '-', 'none where there was a connection');
+
+
+# the queue: one is under way, one waits, one finds it full
+
+# by a session of its own: a transaction sees the others' as they once were
+my $dbh;
+
+sub lock_runs {
+    $dbh = $pg->dbh->clone if !$dbh || !$dbh->ping;
+    $dbh->begin_work;
+    $dbh->do('lock table run');
+}
+
+lock_runs();
+
+my $locked = sub { $pg->sessions(q{wait_event_type = 'Lock'}) };
+my ($before, $after);
+
+mark();
+my @clients = ask('/narrow');
+wait_until { $locked->() == 1 } 3;
+
+# from then on nothing is sent behind it on the same connection
+sleep 0.1;
+push @clients, ask('/narrow');
+soon { metrics()->{lunary_queue_length} == 1 } 2, 'one waits';
+is(metrics()->{'lunary_connections{state="busy"}'}, 1, 'one is busy');
+is(get('/narrow')->{status}, 503, 'a full queue');
+moves('a full queue', queue_full => 1, BYPASS => 1, request => 1);
+is(logged('/narrow')->{outcome}, 'queue_full', 'queue_full in the log');
+is(logged('/narrow')->{queue}, '-', 'and no time in the queue');
+
+is($clients[1]->answer->{status}, 503, 'too long in the queue');
+($before, $after) = moves('too long in the queue', queue_timeout => 1,
+                             BYPASS => 1, queue => 1, request => 1);
+is(logged('/narrow')->{outcome}, 'queue_timeout', 'queue_timeout in the log');
+like(logged('/narrow')->{queue}, $number, 'and how long');
+cmp_ok(logged('/narrow')->{queue}, '>', 0.69, 'which was the queue\'s time');
+is(logged('/narrow')->{query}, '-', 'and no time of a query');
+is(logged('/narrow')->{runs}, '-', 'and no runs');
+is(metrics()->{lunary_queue_length}, 0, 'nobody waits');
+
+# the histograms, by what is known of this request
+for my $name ('queue', 'request') {
+    my $sum = $after->{"lunary_${name}_seconds_sum"}
+              - $before->{"lunary_${name}_seconds_sum"};
+    cmp_ok($sum, '>', 0.69, "$name: the sum moved by 0.7 s");
+    cmp_ok($sum, '<', 2.5, "$name: and not by much more");
+
+    for my $le (qw( 0.001 0.5 2.5 30.0 +Inf )) {
+        my $key = "lunary_${name}_seconds_bucket{le=\"$le\"}";
+        is($after->{$key} - $before->{$key}, $le =~ /^0/ ? 0 : 1,
+           "$name: the bucket $le");
+    }
+}
+
+
+# the client leaves
+
+(shift @clients)->close;
+soon { metrics()->{$short{client_left}} == 1 } 3, 'a client that left';
+moves('a client that left', client_left => 1, BYPASS => 1, queue => 1,
+      cancels => 1, request => 1);
+is(logged('/narrow')->{outcome}, 'client_left', 'client_left in the log');
+like(logged('/narrow')->{query}, $number, 'and how long its query took');
+
+
+# time runs out
+
+soon { !$locked->() } 3, 'its query was stopped';
+is(get('/late')->{status}, 504, 'lunary_query_timeout');
+moves('lunary_query_timeout', timeout => 1, BYPASS => 1, queue => 1,
+      cancels => 1, request => 1);
+like(logged('/late')->{query}, $number, 'the time is in the log');
+cmp_ok(logged('/late')->{query}, '>', 0.29, 'as it should be');
+is(logged('/late')->{first}, '-', 'and none of a first row');
+is(logged('/late')->{state}, '-', 'and no SQLSTATE');
+
+is(get('/statement')->{status}, 504, 'statement_timeout');
+moves('statement_timeout', timeout => 1, BYPASS => 1, queue => 1,
+      request => 1, of_class('57') => 1);
+is(logged('/statement')->{outcome}, 'timeout', 'timeout in the log');
+is(logged('/statement')->{state}, '57014', 'and its SQLSTATE');
+
+
+# a session breaks: once is made good, twice is too often
+
+sub terminate {
+    my ($name) = @_;
+
+    soon { $pg->do(q{select pg_terminate_backend(pid) from pg_stat_activity
+        where usename = 'lunary_ro' and wait_event_type = 'Lock'}) == 1 } 3,
+        $name;
+}
+
+soon { !$locked->() } 3, 'no query waits for the lock';
+my $client = ask(related_uri(101));
+terminate('terminated once');
+soon { $locked->() } 3, 'it is asked again';
+$dbh->rollback;
+is($client->answer->{status}, 200, 'a retry');
+moves('a retry', BYPASS => 1, retries => 1, of_class('57') => 1,
+      connections_lost => 1, %same);
+
+lock_runs();
+$client = ask(related_uri(101));
+terminate('terminated');
+soon { $locked->() } 3, 'asked again';
+terminate('terminated again');
+is($client->answer->{status}, 503, 'lost twice');
+$dbh->rollback;
+moves('lost twice', unavailable => 1, BYPASS => 1, retries => 1, queue => 1,
+      request => 1, connections_lost => 2, of_class('57') => 2);
+is(logged(related_uri(101))->{outcome}, 'unavailable', 'it is in the log');
+is(logged(related_uri(101))->{state}, '57P01', 'and its SQLSTATE');
+
+
+# in mid-answer: what was sent is counted
+
+$client = ask('/slow', rcvbuf => 4096);
+wait_until { $client->read_some(1) > 0 } 3;
+sleep 0.3;
+$pg->do(q{select pg_terminate_backend(pid) from pg_stat_activity
+          where usename = 'lunary_ro' and state = 'active'});
+my $cut = $client->answer;
+is($cut->{status}, 200, 'an answer had begun');
+ok(!$cut->{whole}, 'and was cut');
+soon { metrics()->{$short{cut}} == 1 } 3, 'it is counted';
+my $now = metrics();
+cmp_ok($now->{lunary_runs_total} - $mark->{lunary_runs_total}, '>', 0,
+       'with its runs');
+cmp_ok($now->{lunary_runs_total} - $mark->{lunary_runs_total}, '<', 400,
+       'but not those that never came');
+cmp_ok($now->{lunary_answer_bytes_total} - $mark->{lunary_answer_bytes_total},
+       '>', 10_000, 'and its bytes');
+is(logged('/slow')->{outcome}, 'cut', 'cut in the log');
+like(logged('/slow')->{runs}, qr/^[1-9]/, 'and its runs');
+
+
+# an error
+
+$pg->do('alter table run rename column metadata to data');
+mark();
+is(get(related_uri(101))->{status}, 500, 'a column is missing');
+moves('an error', error => 1, BYPASS => 1, queue => 1, request => 1,
+      of_class('42') => 1);
+is(logged(related_uri(101))->{state}, '42703', 'its SQLSTATE is in the log');
+is(logged(related_uri(101))->{outcome}, 'error', 'and that it is one');
+is(logged(related_uri(101))->{runs}, '0', 'and that nothing was served');
+$pg->do('alter table run rename column data to metadata');
+soon { get(related_uri(101))->{status} == 200 } 5, 'the column is back';
+
+
+# the other form says the same, and the first is as it should be
+
+soon { !$pg->sessions(q{state = 'active'}) } 3, 'it is quiet';
+($text, my $json) = map { get($_)->{body} } '/metrics',
+                                            '/metrics?format=json';
+($value, $wrong) = parse($text);
+is(join("\n", @$wrong), '', 'well-formed with values');
+is_deeply(flat(decode_json($json)), $value, 'JSON says the same');
+promtool($text);
+
+sub flat {
+    my ($page) = @_;
+
+    my ($counters, $connections) = @$page{qw( counters connections )};
+    my %flat = (lunary_queue_length => $page->{queue_length});
+
+    for my $pair (['requests', 'requests_total', 'outcome'],
+                  ['key_cache', 'key_cache_total', 'status'],
+                  ['database_errors', 'database_errors_total', 'class']) {
+        my ($name, $metric, $label) = @$pair;
+        my $by = delete $counters->{$name};
+        $flat{"lunary_$metric\{$label=\"$_\"}"} = $by->{$_} for keys %$by;
+    }
+
+    $flat{"lunary_${_}_total"} = $counters->{$_} for keys %$counters;
+    $flat{"lunary_connections{state=\"$_\"}"} = $connections->{$_}
+        for keys %$connections;
+
+    for my $name (qw( queue first_row request )) {
+        my $h = $page->{"${name}_seconds"};
+
+        $flat{"lunary_${name}_seconds_count"} = $h->{count};
+        $flat{"lunary_${name}_seconds_sum"} = sprintf '%.3f', $h->{sum};
+
+        for my $bucket (@{ $h->{buckets} }) {
+            my $le = $bucket->{le} // '+Inf';
+            $le = "$le.0" if $le =~ /^\d+$/;
+            $flat{"lunary_${name}_seconds_bucket{le=\"$le\"}"}
+                = $bucket->{count};
+        }
+    }
+
+    return \%flat;
+}
+
+
+# readiness asks nobody, and follows the database
+
+my $log = $pg->log_mark;
+is(get('/ready')->{status}, 200, 'ready') for 1 .. 5;
+is($pg->log_since($log), '', 'the database hears nothing of it');
+
+is($nginx->client->exchange('GET', '/ready', body => 'x' x 1000)->{body},
+   '{"status": "ready"}', 'with a body');
+
+$client = $nginx->client;
+for my $uri ('/ready', '/metrics', '/ready') {
+    is($client->exchange('POST', $uri, body => 'x' x 1000)->{status}, 405,
+       "POST $uri, on one connection");
+}
+
+mark();
+$pg->stop('fast');
+soon { get('/ready')->{status} == 503 } 4, 'not ready without a database';
+is(get('/ready')->{header}{'retry-after'}, 1, 'and when to ask again');
+$now = metrics();
+cmp_ok($now->{lunary_connect_failures_total}, '>',
+       $mark->{lunary_connect_failures_total}, 'attempts in vain are counted');
+cmp_ok($now->{lunary_connections_lost_total}, '>',
+       $mark->{lunary_connections_lost_total}, 'and what was lost');
+is($now->{'lunary_connections{state="idle"}'}, 0, 'no session is left');
+
+ok($nginx->reload, 'a reload meanwhile');
+is(get('/ready')->{status}, 503, 'still not ready');
+
+$pg->start;
+soon { get('/ready')->{status} == 200 } 5, 'ready with it again';
+
+
+# a reload: counters stay, gauges are those of the new workers
+
+sub counters_of {
+    my ($page) = @_;
+
+    return { map { $_ => $page->{$_} } grep { /_total|_seconds/ }
+             grep { !/connect/ } keys %$page };
+}
+
+# what nginx says it has, and what the server has
+sub no_ghosts {
+    my ($name) = @_;
+
+    my ($is, $should);
+
+    wait_until {
+        my $page = metrics();
+        $is = join ' ', $page->{lunary_queue_length},
+              map { $page->{"lunary_connections{state=\"$_\"}"} }
+              qw( connecting busy checking idle );
+        $should = '0 0 0 0 ' . $pg->sessions;
+        return $is eq $should && $pg->sessions > 0;
+    } 5;
+
+    is($is, $should, "$name: connections are those of the server");
+}
+
+get(related_uri(101));
+sleep 0.1;
+$now = metrics();
+ok($nginx->reload, 'a reload');
+is_deeply(counters_of(metrics()), counters_of($now), 'counters stay');
+no_ghosts('after a reload');
+
+mark();
+get(related_uri(101));
+moves('after a reload', BYPASS => 1, %same);
+
+
+# several workers: one page for all
+
+$nginx->configure(workers => 3);
+ok($nginx->reload, 'three workers');
+soon { (my @pids = $nginx->worker_pids) == 3 } 5, 'are there';
+no_ghosts('three workers');
+
+mark();
+my @many = map { ask(related_uri(101)) } 1 .. 30;
+$_->answer, $_->close for @many;
+moves('three workers', ok => 30, BYPASS => 30, runs => 30 * $runs,
+      answer_bytes => 30 * length $answer->{body},
+      map { $_ => 30 } keys %asked);
+
+# an old one that still serves counts, too
+lock_runs();
+mark();
+$client = ask(related_uri(101));
+soon { $locked->() } 3, 'under way';
+$nginx->signal('HUP');
+soon { metrics()->{'lunary_connections{state="busy"}'} == 1
+       && (my @pids = $nginx->worker_pids) == 4 } 5,
+     'the old worker is busy beside the new ones';
+is(get('/ready')->{status}, 200, 'ready');
+$dbh->rollback;
+is($client->answer->{status}, 200, 'it answers');
+$client->close;
+moves('an old worker', BYPASS => 1, %same);
+soon { (my @pids = $nginx->worker_pids) == 3 } 5, 'and leaves';
+no_ghosts('after it left');
+
+
+# killed: busy, idle, all at once
+
+for my $how ('one', 'all') {
+    lock_runs();
+    $now = metrics();
+    @many = map { ask('/narrow') } 1 .. 6;
+    soon { metrics()->{'lunary_connections{state="busy"}'} >= 1 } 3,
+         "$how: busy";
+
+    my @old = $nginx->worker_pids;
+    my @killed = $how eq 'one' ? $old[0] : @old;
+    my %killed = map { $_ => 1 } @killed;
+    kill 'KILL', @killed;
+    soon { my @pids = $nginx->worker_pids;
+           @pids == 3 && !grep { $killed{$_} } @pids } 5,
+         "$how killed: the master starts others";
+    $dbh->rollback;
+    $_->close for @many;
+
+    no_ghosts("$how killed");
+    my $page = metrics();
+    is(scalar(grep { $page->{$_} < $now->{$_} }
+              grep { !/^lunary_(?:conn|queue_len)/ } keys %$now), 0,
+       "$how killed: no counter went back");
+
+    mark();
+    is(get(related_uri(101))->{status}, 200, "$how killed: an answer");
+    moves("$how killed", BYPASS => 1, %same);
+}
+
+
+# no other zone has its name, whatever its size
+
+my ($failed, $said) = conf_test('10m');
+ok($failed, 'a key cache of the same name is refused');
+my ($size) = $said =~ /conflicts with already declared size (\d+)/;
+cmp_ok($size // 0, '>', 0, 'for its size');
+($failed, $said) = conf_test($size // '64k');
+ok($failed, 'and of the very size as well');
+like($said, qr/\[emerg\].*"lunary_status"/, 'for its name');
+
+sub conf_test {
+    my ($wanted) = @_;
+
+    my $other = Lunary::Nginx->new(http => $http . "
+        lunary_key_cache zone=lunary_status:$wanted;", config => $config);
+
+    # nginx frees nothing when it refuses a configuration
+    local $ENV{ASAN_OPTIONS} = ($ENV{ASAN_OPTIONS} // '') . ':detect_leaks=0';
+
+    # the size that was declared is the key cache's: it comes first
+    my ($status, $output) = $other->test;
+    $output =~ s/the size (\d+) (of .*declared size) \d+/$2 $1/;
+
+    return ($status, $output);
+}
+
+
+# nothing of it all tells a key
+
+my $key = key('alpha');
+unlike(read_file("$nginx->{dir}/logs/$_"), qr/$key/, "no key in $_")
+    for 'error.log', 'shown.log';
+unlike($text . $json, qr/$key|lunary_ro|\Q@{[ project('alpha') ]}/,
+       'nor in the pages');
+
+$nginx->stop;
+done_testing();

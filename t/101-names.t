@@ -1,0 +1,196 @@
+# Names of hosts: through nginx's resolver, where an address that changes is
+# followed and a resolver that is dead holds up nobody; without one when the
+# configuration is read.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Lunary::Dns;
+use Lunary::Load qw( soon );
+use Lunary::Nginx;
+use Lunary::Pg;
+use Lunary::Test qw( key related_uri );
+use Lunary::Util qw( wait_until );
+use Test::More;
+use Time::HiRes qw( sleep time );
+
+# one port on two addresses, another database behind each
+my $first = Lunary::Pg->new(conf => { listen_addresses => "'127.0.0.2'" });
+my $second = Lunary::Pg->new(conf => { listen_addresses => "'127.0.0.3'" },
+                             port => $first->{port},
+                             hba => "local all all trust\n"
+                                    . "host all all 127.0.0.0/8 trust\n",
+                             start => 0);
+$first->stop;
+
+for my $pg ($first, $second) {
+    Lunary::Util::write_file("$pg->{data}/pg_hba.conf", <<'EOF_HBA');
+local all all trust
+host all all 127.0.0.0/8 trust
+EOF_HBA
+    Lunary::Pg->own("$pg->{data}/pg_hba.conf");
+    $pg->start;
+}
+
+my $dns = Lunary::Dns->new('db.test' => ['127.0.0.2'],
+                           'both.test' => ['127.0.0.9', '127.0.0.2']);
+my $bearer = 'Bearer ' . key('alpha');
+
+sub conninfo {
+    my ($host, %more) = @_;
+
+    return '"' . $first->conninfo(host => $host, application_name => 'names',
+                                  %more) . '"';
+}
+
+my $nginx = Lunary::Nginx->new(
+    http => "resolver 127.0.0.1:$dns->{port} valid=1s ipv6=off;",
+    config => <<"EOF_CONFIG")->start;
+        location = /name {
+            lunary_database ${\ conninfo('db.test') };
+            lunary_pool max=2 lifetime=1s;
+            lunary_queue 100 timeout=3s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+        location = /both {
+            lunary_database ${\ conninfo('both.test') };
+            lunary_connect_timeout 1s;
+            lunary_queue 100 timeout=5s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+        location = /unknown {
+            lunary_database ${\ conninfo('unknown.test') };
+            lunary_queue 100 timeout=1s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+        location = /next {
+            lunary_database ${\ conninfo('unknown.test,db.test') };
+            lunary_queue 100 timeout=3s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+        location = /dead {
+            lunary_database ${\ conninfo("other.test,$first->{socket_dir}") };
+            lunary_queue 100 timeout=3s;
+            lunary_connect_timeout 500ms;
+            lunary_pool max=2 lifetime=1s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+EOF_CONFIG
+
+sub get {
+    my ($uri) = @_;
+
+    my $start = time;
+    my $answer = $nginx->client(timeout => 20)->get($uri,
+        Authorization => $bearer, Connection => 'close');
+
+    $answer->{time} = time - $start;
+    return $answer;
+}
+
+is(get('/name')->{status}, 200, 'a name');
+ok($first->sessions, 'with the first address');
+is($second->sessions, 0, 'and not with the second');
+
+is(get('/both')->{status}, 200, 'a name of two addresses');
+is(get('/unknown')->{status}, 503, 'a name that is unknown');
+like($nginx->log_since(0), qr/unknown\.test.* could not be resolved/,
+     'the log says so');
+is(get('/next')->{status}, 200, 'the next one, after a name that is unknown');
+
+
+# the address changes, under requests
+
+$dns->set('db.test' => ['127.0.0.3']);
+my ($bad, $end) = (0, time + 15);
+
+while (time < $end && !$second->sessions) {
+    $bad++ if get('/name')->{status} != 200;
+    sleep 0.05;
+}
+
+ok($second->sessions, 'an address that changes is followed');
+is($bad, 0, 'and nobody notices');
+
+# and at once when the old one is gone
+$dns->set('db.test' => ['127.0.0.2']);
+sleep 1.2;
+$second->stop('fast');
+is(get('/name')->{status}, 200, 'an address that is gone');
+
+
+# the resolver is dead
+
+$dns->silent(1);
+sleep 1.2;
+
+my @clients = map {
+    my $client = $nginx->client->connect;
+    $client->send($client->request('GET', '/unknown',
+                                   Authorization => $bearer));
+    $client
+} 1 .. 20;
+
+my $slowest = 0;
+$end = time + 1;
+
+while (time < $end) {
+    my $answer = get('/ok');
+    $slowest = $answer->{time} if $answer->{time} > $slowest;
+    sleep 0.02;
+}
+
+cmp_ok($slowest, '<', 0.2, 'a dead resolver: others are served at once');
+is(scalar(grep { $_->answer->{status} != 503 } @clients), 0,
+   'a dead resolver: 503 from the queue');
+
+# from the start on: nothing is known yet of any host
+$nginx->stop;
+$nginx->start;
+
+my $dead = get('/dead');
+is($dead->{status}, 200, 'a dead resolver: the next host has its turn');
+cmp_ok($dead->{time}, '<', 2.5, 'after no more than a host may take');
+
+$dns->silent(0);
+soon { get('/name')->{status} == 200 } 10, 'the resolver is back';
+
+$nginx->stop;
+
+
+# without a resolver: when the configuration is read
+
+$nginx = Lunary::Nginx->new(config => <<"EOF_CONFIG");
+        location = /name {
+            lunary_database ${\ conninfo('localhost') };
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+EOF_CONFIG
+
+$nginx->{allow} = qr/no\.such\.invalid/;
+
+my ($status, $output) = $nginx->test;
+is($status, 0, 'nginx -t resolves localhost') or diag($output);
+
+$nginx->configure(config => $nginx->{config} =~ s/host=localhost
+                                                 /host=no.such.invalid/xr);
+($status, $output) = $nginx->test;
+isnt($status, 0, 'nginx -t refuses a name that cannot be resolved');
+like($output, qr/no\.such\.invalid/, 'and says which');
+
+my $local = Lunary::Pg->new;
+$nginx->configure(config => <<"EOF_CONFIG");
+        location = /name {
+            lunary_database "${\ $local->conninfo(host => 'localhost') }";
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+EOF_CONFIG
+$nginx->start;
+is(get('/name')->{status}, 200, 'a name without a resolver');
+
+$nginx->stop;
+soon { !$first->sessions && !$local->sessions } 5,
+     'no session is left behind';
+
+done_testing();

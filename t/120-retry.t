@@ -1,0 +1,182 @@
+# Connections that end under a request: it is sent once more, the client sees
+# a 200; a second end is a 503.  And connections that ended while idle.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Lunary::Load qw( expected slow soon trees whole );
+use Lunary::Nginx;
+use Lunary::Pg;
+use Lunary::Test qw( key related_uri run_id );
+use Lunary::Util qw( alive wait_until );
+use Test::More;
+use Time::HiRes qw( sleep time );
+
+my $pg = Lunary::Pg->new;
+my @small = trees($pg, count => 4, runs => 10, bytes => 20_000);
+my ($slow) = trees($pg, count => 1, runs => 3, bytes => 3_000,
+                   first => 2_000_000);
+my ($large) = trees($pg, count => 1, runs => 1_500, bytes => 15_000_000,
+                    first => 3_000_000);
+
+my $nginx = Lunary::Nginx->new(
+    http => 'lunary_database "' . $pg->conninfo . '";
+        lunary_pool max=4;
+        lunary_queue 256 timeout=10s;
+        lunary_buffers 64k max=128k;
+        lunary_max_temp_file_size 0;',
+    config => <<'EOF_CONFIG')->start;
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
+        }
+EOF_CONFIG
+
+my $bearer = 'Bearer ' . key('alpha');
+my $answers = expected($nginx->{port}, $pg, @small, $slow);
+slow($pg, $slow => 0.7);
+
+my $sleeping = q{wait_event = 'PgSleep'};
+
+sub ask {
+    my ($n) = @_;
+
+    my $client = $nginx->client->connect;
+    $client->send($client->request('GET', related_uri($n),
+                                   Authorization => $bearer));
+    return $client;
+}
+
+sub pids {
+    my ($where) = @_;
+
+    return $pg->dbh->selectcol_arrayref(q{select pid from pg_stat_activity
+        where usename = 'lunary_ro' and } . $where);
+}
+
+sub terminate {
+    my ($where) = @_;
+
+    return $pg->value(q{select count(pg_terminate_backend(pid))
+        from pg_stat_activity where usename = 'lunary_ro' and } . $where);
+}
+
+sub right {
+    my ($answer, $n, $name) = @_;
+
+    is($answer->{status}, 200, "$name: status");
+    ok($answer->{body} eq $answers->{related_uri($n)}, "$name: body");
+}
+
+
+# in mid-query: by the administrator, by the network, by a crash of its own
+
+my %ends = (
+    '57P01 administrator' => sub { terminate($sleeping) },
+
+    # all others end with it
+    '57P02 crash' => sub { kill 'KILL', $_[0] },
+);
+
+for my $name (sort keys %ends) {
+    my $mark = $nginx->mark;
+    my $client = ask($slow);
+    my $pid = wait_until { pids($sleeping)->[0] } 5, 'the query';
+
+    $ends{$name}->($pid);
+
+    my @others = map { ask($_) } @small;
+
+    right($client->answer, $slow, $name);
+    right($others[$_]->answer, $small[$_], "$name, another") for 0 .. $#small;
+
+    like($nginx->log_since($mark), qr/broke a connection/,
+         "$name: there is a line in the log")
+        if $name =~ /^57P01/;
+}
+
+wait_until { eval { $pg->value('select true') } } 20, 'the database';
+
+
+# only once: the second end is a 503, and not a moment later
+
+my $client = ask($slow);
+wait_until { pids($sleeping)->[0] } 5, 'the query';
+terminate($sleeping);
+wait_until { !@{ pids($sleeping) } } 5, 'its end';
+wait_until { pids($sleeping)->[0] } 5, 'the second try';
+terminate($sleeping);
+
+my $answer = $client->answer;
+is($answer->{status}, 503, 'ended twice: 503');
+ok($answer->{header}{'retry-after'}, 'ended twice: Retry-After');
+sleep 0.3;
+is(scalar @{ pids($sleeping) }, 0, 'it is not tried a third time');
+
+
+# those behind one that is ended are no second try
+
+my @clients = map { ask($_) } $slow, $slow, $slow, @small;
+wait_until { pids($sleeping)->[0] } 5, 'the queries';
+terminate('true');
+right($clients[$_]->answer, ($slow, $slow, $slow, @small)[$_],
+      'all ended at once')
+    for 0 .. $#clients;
+
+
+# idle connections: the one that is used first and those behind it
+
+Lunary::Load->start(port => $nginx->{port}, rate => 300, seconds => 0.3,
+                    answers => $answers,
+                    header => { Authorization => $bearer })->finish;
+
+my @idle = @{ pids(q{state = 'idle'}) };
+cmp_ok(scalar @idle, '>', 1, 'some connections are idle');
+kill 'STOP', @idle;
+terminate(q{state = 'idle'});
+my $first = ask($small[0]);
+kill 'CONT', @idle;
+right($first->answer, $small[0], 'a connection ended before it was used');
+
+for my $n (@small, @small) {
+    right(ask($n)->answer, $n, 'after idle connections ended');
+}
+
+
+# idle ones whose backends died without a word: the machine behind is gone
+
+@idle = @{ pids('true') };
+$pg->restart('kill');
+right(ask($small[0])->answer, $small[0], 'after the server was killed');
+
+
+# in mid-answer there is no way back: the answer is cut
+
+my $reader = $nginx->client(rcvbuf => 8192)->connect;
+$reader->send($reader->request('GET', related_uri($large),
+                               Authorization => $bearer));
+$reader->read_some(10, 4096);
+like($reader->{buffer}, qr{^HTTP/1.1 200}, 'a large answer has begun');
+wait_until { pids(q{wait_event = 'ClientWrite'})->[0] } 10, 'a full socket';
+terminate(q{wait_event = 'ClientWrite'});
+
+my ($end, $tail) = (time + 30, '');
+
+while (time < $end) {
+    $reader->{buffer} = '';
+    my $bytes = $reader->read_some(5, 1 << 20);
+
+    # the end, or a reset
+    $end = 0, last if !$bytes;
+    $tail = substr $tail . $reader->{buffer}, -8 if $bytes > 0;
+}
+
+is($end, 0, 'it is cut by the end of the connection');
+isnt(substr($tail, -5), "0\r\n\r\n", 'and has no last chunk');
+$reader->close;
+right(ask($small[0])->answer, $small[0], 'the next one');
+
+$nginx->stop;
+soon { !$pg->sessions } 5, 'no session is left behind';
+
+done_testing();

@@ -1,0 +1,249 @@
+# Requests wait while the database is away, as long as they may; logins are
+# bounded; a database without room for one more is waited for.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use IO::Select;
+use IO::Socket::INET;
+use Lunary::Load qw( expected slow soon trees whole );
+use Lunary::Nginx;
+use Lunary::Pg;
+use Lunary::Test qw( key related_uri run_id );
+use Lunary::Util qw( kill_wait wait_until );
+use POSIX ();
+use Test::More;
+use Time::HiRes qw( sleep time );
+
+my $pg = Lunary::Pg->new(conf => { max_connections => 12,
+                                   superuser_reserved_connections => 3 });
+my @small = trees($pg, count => 4, runs => 10, bytes => 20_000);
+my $bearer = 'Bearer ' . key('alpha');
+
+my $location = <<'EOF_CONFIG';
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
+        }
+EOF_CONFIG
+
+sub nginx {
+    my ($http, %arg) = @_;
+
+    return Lunary::Nginx->new(http => $http, config => $location,
+                              %arg)->start;
+}
+
+sub ask {
+    my ($nginx, $n) = @_;
+
+    my $client = $nginx->client(timeout => 30)->connect;
+    $client->send($client->request('GET', related_uri($n),
+                                   Authorization => $bearer,
+                                   Connection => 'close'));
+    $client->{asked} = time;
+    return $client;
+}
+
+# the answers, each with the time it took
+sub answers {
+    my (@clients) = @_;
+
+    my $select = IO::Select->new(map { $_->{socket} } @clients);
+    my %number = map { $clients[$_]{socket} => $_ } 0 .. $#clients;
+    my @answers;
+
+    while (my @ready = $select->can_read(30)) {
+        for my $socket (@ready) {
+            my $client = $clients[$number{$socket}];
+            my $took = time - $client->{asked};
+
+            $select->remove($socket);
+            $answers[$number{$socket}] = { %{ $client->answer },
+                                           time => $took };
+        }
+    }
+
+    return map { $_ // { status => 0 } } @answers[0 .. $#clients];
+}
+
+
+# away longer than the queue's time: 503, when it has passed and not before
+
+my $nginx = nginx('lunary_database "' . $pg->conninfo . '";
+                   lunary_queue 20 timeout=1s;');
+my $answers = expected($nginx->{port}, $pg, @small);
+
+$pg->stop('fast');
+
+my @clients = map { ask($nginx, $small[$_ % @small]) } 1 .. 30;
+my @answers = answers(@clients);
+my @full = grep { $_->{time} < 0.5 } @answers;
+my @waited = grep { $_->{time} >= 0.5 } @answers;
+
+is(join(' ', grep { $_->{status} != 503 } @answers), '', 'away: all are 503');
+is(scalar(grep { !$_->{header}{'retry-after'} } @answers), 0,
+   'away: with Retry-After');
+is(scalar @waited, 20, 'the queue holds as many as it should');
+is(scalar @full, 10, 'the others are refused at once');
+is(scalar(grep { $_->{time} < 0.95 } @waited), 0,
+   'those who wait do so as long as they may');
+is(scalar(grep { $_->{time} > 2 } @waited), 0, 'and no longer');
+
+
+# back while requests wait
+
+$nginx->stop;
+$nginx = nginx('lunary_database "' . $pg->conninfo . '";
+                lunary_queue 20 timeout=20s;');
+
+@clients = map { ask($nginx, $small[$_ % @small]) } 1 .. 10;
+sleep 0.1;
+my $start = time;
+$pg->start;
+
+my @status = map { $_->{status} } answers(@clients);
+my $took = time - $start;
+is(join(' ', @status), join(' ', (200) x 10), 'back: all are answered')
+    or diag("after $took s");
+$nginx->stop;
+
+
+# no room: another takes all there is; what waits gets its turn with a place
+
+$nginx = nginx('lunary_database "' . $pg->conninfo . '";
+                lunary_pool max=4;
+                lunary_queue 256 timeout=15s;');
+
+soon { $pg->sessions } 5, 'a session is made at the start';
+ask($nginx, $small[0])->answer;
+
+# nginx is held off until there is no place left
+my $mark = $nginx->mark;
+$pg->do('create role taker login');
+$pg->do('alter role lunary_ro connection limit 0');
+$pg->value(q{select count(pg_terminate_backend(pid)) from pg_stat_activity
+             where usename = 'lunary_ro'});
+
+my @takers;
+
+while (@takers < 20) {
+    push @takers, eval { DBI->connect(
+        "dbi:Pg:host=$pg->{socket_dir};port=$pg->{port};dbname=lunary",
+        'taker', '', { RaiseError => 1, PrintError => 0 }) } // last;
+}
+
+$pg->do('alter role lunary_ro connection limit -1');
+is($pg->sessions, 0, 'no room: others have all there is');
+
+@clients = map { ask($nginx, $small[$_ % @small]) } 1 .. 20;
+soon { $nginx->log_since($mark) =~ /53300/ } 5, 'no room: the log says 53300';
+sleep 0.5;
+$start = time;
+(pop @takers)->disconnect;
+@answers = answers(@clients);
+$took = time - $start;
+
+is(join(' ', map { $_->{status} } @answers), join(' ', (200) x 20),
+   'no room: all are answered when there is some');
+cmp_ok($took, '<', 4, sprintf 'within %.2f s', $took);
+is(scalar(grep { $answers[$_]{body}
+                 ne $answers->{related_uri($small[($_ + 1) % @small])} }
+          0 .. 19), 0, 'and rightly');
+
+# the log is not flooded meanwhile
+my $lines = () = $nginx->log_since($mark) =~ /\[error\][^\n]*53300/g;
+cmp_ok($lines, '<=', 2, "no room: $lines lines in the log");
+$_->disconnect for @takers;
+$nginx->stop;
+
+
+# no storm of logins: a front that counts the logins under way, and lets each
+# take its time
+
+sub front {
+    my ($target, $counts) = @_;
+
+    my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 128,
+                                       ReuseAddr => 1) or die $!;
+    my $pid = fork // die $!;
+
+    return ($pid, $listen->sockport) if $pid;
+
+    my $select = IO::Select->new($listen);
+    my (%peer, %begun, %later);
+    my ($most, $all) = (0, 0);
+
+    # a login is over when "ready for query" (Z) comes for the first time
+    while (1) {
+        for my $socket ($select->can_read(0.02)) {
+            if ($socket == $listen) {
+                my $client = $listen->accept or next;
+
+                $begun{$client} = [$client, time];
+                $all++;
+                $most = keys %begun if keys %begun > $most;
+                open my $out, '>', "$counts.new" or POSIX::_exit(1);
+                print $out "$most $all\n";
+                close $out;
+                rename "$counts.new", $counts;
+                next;
+            }
+
+            my $peer = $peer{$socket} or next;
+            my $bytes = sysread $socket, my $data, 65536;
+
+            if (!$bytes) {
+                delete $begun{$socket};
+                delete $begun{$peer};
+                $select->remove($socket, $peer);
+                delete @peer{$socket, $peer};
+                close $_ for $socket, $peer;
+                next;
+            }
+
+            delete $begun{$peer} if $data =~ /Z\x00\x00\x00\x05[IT]/;
+            syswrite $peer, $data;
+        }
+
+        for my $begun (values %begun) {
+            my ($client, $since) = @$begun;
+            next if $peer{$client} || time - $since < 0.3;
+
+            my $server = IO::Socket::UNIX->new(Peer => $target)
+                or POSIX::_exit(1);
+            @peer{$client, $server} = ($server, $client);
+            $select->add($client, $server);
+        }
+    }
+}
+
+require IO::Socket::UNIX;
+
+for my $connecting (1, 3) {
+    my $counts = "$pg->{dir}/counts$connecting";
+    my ($pid, $port) = front("$pg->{socket_dir}/.s.PGSQL.$pg->{port}",
+                             $counts);
+
+    $nginx = nginx('lunary_database "' . $pg->conninfo(host => '127.0.0.1',
+                       port => $port, sslmode => 'disable') . qq{";
+                   lunary_pool max=6 connecting=$connecting;
+                   lunary_queue 512 timeout=15s;});
+
+    @clients = map { ask($nginx, $small[$_ % @small]) } 1 .. 200;
+    @status = map { $_->{status} } answers(@clients);
+    is(scalar(grep { $_ != 200 } @status), 0,
+       "connecting=$connecting: all are answered");
+
+    my ($most, $all) = split ' ', Lunary::Util::read_file($counts);
+    cmp_ok($most, '<=', $connecting,
+           "connecting=$connecting: $most logins at once, $all in all");
+    cmp_ok($all, '<=', 6, "connecting=$connecting: no more than max");
+
+    $nginx->stop;
+    kill_wait('KILL', $pid);
+}
+
+soon { !$pg->sessions } 5, 'no session is left behind';
+
+done_testing();

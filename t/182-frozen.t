@@ -1,0 +1,103 @@
+# PostgreSQL stands still, all of it: whoever waits is told so within the
+# limits, other locations know nothing of it, and service is back with it.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Lunary::Load qw( expected soon trees whole );
+use Lunary::Nginx;
+use Lunary::Pg;
+use Lunary::Test qw( key related_uri run_id );
+use Test::More;
+use Time::HiRes qw( sleep time );
+
+my $pg = Lunary::Pg->new;
+my @numbers = trees($pg, count => 4, runs => 10, bytes => 20_000);
+
+my $nginx = Lunary::Nginx->new(
+    http => 'lunary_database "' . $pg->conninfo . '";
+        lunary_query_timeout 1500ms;
+        lunary_queue 256 timeout=1s;
+        lunary_connect_timeout 2s;
+        lunary_pool max=4;',
+    config => <<'EOF_CONFIG')->start;
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
+        }
+EOF_CONFIG
+
+my $answers = expected($nginx->{port}, $pg, @numbers);
+my $bearer = 'Bearer ' . key('alpha');
+
+sub get {
+    my ($uri) = @_;
+
+    my $start = time;
+    my $answer = $nginx->client(timeout => 15)->get($uri,
+        Authorization => $bearer, Connection => 'close');
+
+    $answer->{time} = time - $start;
+    return $answer;
+}
+
+# once in the middle of a load, so that connections of every state are hit:
+# busy, idle and in the making; and once long enough for all to be given up
+for my $long (0.8, 6) {
+
+    my $load = Lunary::Load->start(
+        port => $nginx->{port}, rate => 60, seconds => $long + 2,
+        answers => $answers, refusals => qr/^50[34]$/,
+        header => { Authorization => $bearer });
+
+    $load->at(1);
+    $pg->freeze;
+
+    my $end = time + $long;
+    my ($others, $wrong) = (0, 0);
+
+    while (time < $end) {
+        my $answer = get('/ok');
+        $others = $answer->{time} if $answer->{time} > $others;
+        $wrong++ if $answer->{status} != 200;
+        sleep 0.02;
+    }
+
+    is($wrong, 0, "$long s: other locations answer");
+    cmp_ok($others, '<', 0.2, "$long s: at once");
+
+    $pg->thaw;
+
+    my $start = time;
+    soon { get(related_uri($numbers[0]))->{status} == 200 } 10,
+       "$long s: service is back";
+    my $back = time - $start;
+    cmp_ok($back, '<', 1, "$long s: within a second");
+
+    my $result = $load->finish;
+
+    is(join("\n", @{ $result->{wrong} }), '',
+       "$long s: 200 and whole, or 503, or 504");
+
+    # a request may wait in the queue, be sent, and be sent once more
+    cmp_ok($result->{slowest}, '<', 1 + 1.5 + 0.8,
+           "$long s: every answer in time");
+    note(whole($result), sprintf ', back after %.3f s', $back);
+
+    if ($long > 2) {
+        ok($result->{status}{503}, 'those in the queue were refused');
+        ok($result->{status}{504}, 'those under way timed out');
+
+    } else {
+        is(join(' ', keys %{ $result->{status} }), 200,
+           "$long s: too short for anyone to notice");
+    }
+}
+
+soon { $pg->sessions <= 4 } 5, 'no more sessions than the pool has';
+soon { !$pg->sessions(q{state = 'active'}) } 3, 'no query is left';
+
+$nginx->stop;
+soon { !$pg->sessions } 5, 'no session is left behind';
+
+done_testing();

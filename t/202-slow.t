@@ -1,0 +1,277 @@
+# Clients that read slowly: the rest of an answer goes to a temporary file and
+# the connection is free as soon as PostgreSQL has delivered; a limit of the
+# file, or none at all, lets the database wait instead.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Lunary::Big qw( big_pg grow idle together worker $related );
+use Lunary::Nginx;
+use Lunary::Test;
+use Lunary::Util qw( read_file wait_until );
+use Test::More;
+use Time::HiRes qw( sleep time );
+
+my $pg = big_pg();
+my $uri = grow($pg, 2_000_000, runs => 2500, bytes => 5000);
+my $small = grow($pg, 1_000_000, runs => 10);
+
+# to each location a pool of its own
+my $locations = '';
+my $n = 0;
+
+for my $one ([file => ''],
+             [wide => 'lunary_buffers 64k max=64m;'],
+             [tight => 'lunary_buffers 4k max=8k;'],
+             [limited => 'lunary_max_temp_file_size 2m;'],
+             [shallow => 'lunary_max_temp_file_size 1;'],
+             [paused => 'lunary_max_temp_file_size 0;'],
+             [timed => 'lunary_max_temp_file_size 0;
+                        lunary_query_timeout 2s;'],
+             [late => 'send_timeout 1s;'],
+             [latepaused => 'send_timeout 1s; lunary_max_temp_file_size 0;'],
+             [latelimited => 'send_timeout 1s; lunary_max_temp_file_size 2m;'],
+             [rate => 'limit_rate 4m;'],
+             [ratepaused => 'limit_rate 4m; lunary_max_temp_file_size 0;'],
+             [dir => 'lunary_temp_path temp_here 1 2;'],
+             [gone => 'lunary_temp_path temp_gone;'])
+{
+    my ($name, $text) = @$one;
+    my $conninfo = $pg->conninfo(application_name => $name);
+
+    $text = "lunary_query_timeout 20s; $text" if $text !~ /query_timeout/;
+    $locations .= <<"EOF_CONFIG";
+        location ~ "^/$name/v1/runs/(?<run_id>[^/]+)/related\$" {
+            lunary_database "$conninfo";
+            lunary_pool max=1;
+            $text
+            lunary_related_runs \$run_id;
+        }
+EOF_CONFIG
+}
+
+my $nginx = Lunary::Nginx->new(
+    allow => qr/temp_gone/,
+    http => 'lunary_temp_path lunary_temp;',
+    server => 'listen 127.0.0.1:' . (my $port = Lunary::Util::free_port())
+              . ' sndbuf=64k;',
+    config => $locations)->start;
+
+my $worker = worker($nginx);
+
+# little fits between nginx and its client
+sub ask {
+    my ($uri, %more) = @_;
+
+    return Lunary::Big->new(port => $port, uri => $uri,
+                            rcvbuf => 8192, %more);
+}
+
+# soon nothing but idle sessions of this location's pool
+sub free {
+    my ($name, $timeout) = @_;
+
+    return wait_until {
+        !$pg->sessions("state <> 'idle' and application_name = '$name'")
+    } $timeout // 10;
+}
+
+sub busy {
+    my ($name) = @_;
+
+    return $pg->sessions("state = 'active' and application_name = '$name'");
+}
+
+# files of ours that the worker has open: sizes
+sub spools {
+    my ($dir) = @_;
+
+    return map { -s $_ }
+           grep { (readlink($_) // '') =~ m{/$dir/} }
+           glob "/proc/$worker/fd/*";
+}
+
+my $good = ask("/wide$uri", rcvbuf => undef)->rest;
+ok($good->{whole}, 'in memory alone: whole');
+is($good->{length} > 12_000_000, 1, 'it is a large one');
+is(scalar(spools('lunary_temp')), 0, 'in memory alone: no file');
+my $md5 = $good->md5;
+
+
+# the file: the connection is free though the client has read next to nothing
+
+for my $name (qw( file tight )) {
+    my $in = ask("/$name$uri")->take(20_000);
+
+    ok(free($name), "$name: the connection is free");
+
+    my ($size) = spools('lunary_temp');
+    cmp_ok($size // 0, '>', 10_000_000, "$name: the rest is in a file");
+
+    my $other = ask("/$name$small")->rest(seconds => 5);
+    ok($other->{whole}, "$name: another request has it");
+
+    $in->rest;
+    ok($in->{whole}, "$name: whole");
+    is($in->md5, $md5, "$name: nothing lost, nothing twice");
+    ok(wait_until { !spools('lunary_temp') } 5, "$name: the file is gone");
+}
+
+# names as nginx's own temporary files have them, in the directories asked for
+my $in = ask("/dir$uri")->take(20_000);
+free('dir');
+my ($link) = grep { m{/temp_here/} }
+             map { readlink($_) // () } glob "/proc/$worker/fd/*";
+like($link // '', qr{^\Q$nginx->{dir}\E/temp_here/(\d)/(\d\d)/\d{7}\2\1\b},
+     'directories of the path');
+$in->leave;
+like(read_file($nginx->{log}), qr/\[warn\].*buffered to a temporary file/,
+     'a warning tells of it');
+ok(wait_until { !spools('temp_here') } 5, 'the client left, the file too');
+
+# leaving while it is still being written
+for my $how (qw( close reset )) {
+    my $in = ask("/file$uri")->take(2000);
+    $in->leave($how);
+    ok(free('file', 3), "$how while it spools: the connection is free");
+    ok(wait_until { !spools('lunary_temp') } 3,
+       "$how while it spools: no file is left");
+}
+
+ok(ask("/file$small")->rest(seconds => 5)->{whole}, 'and usable');
+
+
+# a limited file, or none: the database waits; all of it comes all the same
+
+for my $name (qw( limited shallow paused )) {
+    my $in = ask("/$name$uri")->take(200_000);
+
+    sleep 0.7;
+    is(busy($name), 1, "$name: the database waits");
+
+    my ($size) = spools('lunary_temp');
+
+    if ($name eq 'paused') {
+        is($size, undef, "$name: no file");
+
+    } else {
+        cmp_ok($size // 0, '<', 3_500_000, "$name: the file is no larger");
+        cmp_ok($size // 0, '>', $name eq 'limited' ? 2_000_000 : 0,
+               "$name: and there is one");
+    }
+
+    my $start = time;
+    $in->rest;
+    ok($in->{whole}, "$name: whole");
+    is($in->md5, $md5, "$name: nothing lost, nothing twice");
+    cmp_ok(time - $start, '<', 15, "$name: without standing still");
+    ok(free($name), "$name: the connection is free in the end");
+
+    $in = ask("/$name$uri")->rest(rate => 8e6);
+    is($in->md5, $md5, "$name: a client of 8 MB/s");
+
+    $in = ask("/$name$uri")->take(200_000);
+    $in->leave('reset');
+    ok(free($name, 3), "$name: a client that leaves frees the connection");
+    ok(ask("/$name$small")->rest(seconds => 5)->{whole}, "$name: usable");
+}
+
+
+# the time of a query does not run while it waits for its client
+
+$in = ask("/timed$uri")->take(100_000);
+sleep 3;
+is(busy('timed'), 1, 'query timeout: it still waits');
+$in->rest;
+ok($in->{whole}, 'query timeout: whole');
+is($in->md5, $md5, 'query timeout: nothing lost, nothing twice');
+
+# those behind a paused one have other connections, or their time
+my $first = ask("/paused$uri")->take(200_000);
+sleep 0.3;
+my $start = time;
+my $behind = ask("/paused$small")->rest(seconds => 6);
+is($behind->{status}, 503, 'behind a paused one in a pool of one: refused');
+cmp_ok(time - $start, '<', 5, 'when its time in the queue was over');
+$first->leave;
+
+
+# a client that reads nothing at all is given up; one that reads, never
+
+for my $name (qw( late latepaused latelimited )) {
+    my $in = ask("/$name$uri")->take(2000);
+    sleep 3;
+    free($name, 1);
+    $in->rest(seconds => 5);
+    ok(!$in->{whole}, "send_timeout, $name: given up");
+    ok($in->{over}, "send_timeout, $name: and closed");
+    cmp_ok($in->{length}, '<', 6_000_000, "send_timeout, $name: early");
+    ok(free($name), "send_timeout, $name: the connection is free");
+    ok(wait_until { !spools('lunary_temp') } 3, "send_timeout, $name: no file");
+
+    $in = ask("/$name$uri");
+    $in->take(50_000 + $in->{taken}), sleep 0.4 for 1 .. 6;
+    $in->rest;
+    ok($in->{whole}, "send_timeout, $name: a slow one has all");
+    is($in->md5, $md5, "send_timeout, $name: as it is");
+}
+
+
+# limit_rate
+
+for my $name (qw( rate ratepaused )) {
+    my $start = time;
+    my $in = ask("/$name$uri", rcvbuf => undef);
+
+    ok(free($name, 1.5), 'limit_rate: the connection is free early')
+        if $name eq 'rate';
+    $in->rest;
+
+    my $took = time - $start;
+    ok($in->{whole}, "limit_rate, $name: whole");
+    is($in->md5, $md5, "limit_rate, $name: as it is");
+    cmp_ok($took, '>', 1.7, "limit_rate, $name: not faster");
+    cmp_ok($took, '<', 12, "limit_rate, $name: nor much slower");
+}
+
+
+# three readers at 2 MB/s, and what another request takes meanwhile
+
+{
+    my @readers = map { ask("/$_$uri") } qw( file tight wide );
+    my ($end, @times) = (time + 2.5);
+
+    while (time < $end) {
+        $_->some(20_000) for @readers;
+        my $start = time;
+        my $in = ask("/file$small", rcvbuf => undef)->rest(seconds => 5);
+        push @times, $in->{whole} ? time - $start : 5;
+        sleep 0.01;
+    }
+
+    @times = sort { $a <=> $b } @times;
+    cmp_ok($times[@times / 2], '<', 0.1,
+           'three slow readers: others are served at once');
+    $_->leave for @readers;
+}
+
+
+# no place for the file
+
+rmdir "$nginx->{dir}/temp_gone";
+$in = ask("/gone$uri")->take(2000);
+sleep 0.5;
+$in->rest(seconds => 5);
+ok(!$in->{whole} && $in->{over}, 'no place for the file: cut off');
+unlike($in->{tail}, qr/\]\z/, 'no place for the file: no closing bracket');
+ok(free('gone'), 'no place for the file: the connection is free');
+like(read_file($nginx->{log}), qr/the answer is cut off/,
+     'no place for the file: logged');
+ok(ask("/gone$uri", rcvbuf => undef)->rest->{over}, 'and again');
+ok(ask("/gone$small")->rest->{whole}, 'no place for the file: small ones go');
+
+$nginx->stop;
+is(scalar(grep { -f } glob "$nginx->{dir}/lunary_temp/*/*/*"), 0,
+   'no file is left behind');
+done_testing();

@@ -1,0 +1,225 @@
+# A server that only says it is PostgreSQL: messages cut short, out of order,
+# too long, of no sense; values of the wrong size; a connection that ends at
+# each byte of a session.  nginx stays alive, answers 500, 503 or 504 or cuts
+# the answer off, and serves again as soon as the server behaves.
+#
+#   SEED=17 SECONDS=600 make test T=t/320-server.t      longer, at random
+#   STEP=1                                              cut at every byte
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use JSON::XS;
+use List::Util qw( shuffle uniq );
+use Lunary::Crowd;
+use Lunary::FakePg;
+use Lunary::Nginx;
+use Lunary::Util qw( wait_until );
+use Test::More;
+use Time::HiRes qw( time );
+
+my $seed = $ENV{SEED} // time % 100000 | 0;
+my $seconds = $ENV{SECONDS} // 8;
+my $step = $ENV{STEP} // 3;
+
+diag("SEED=$seed SECONDS=$seconds STEP=$step");
+srand $seed;
+
+my $fake = Lunary::FakePg->new->start;
+my $nginx = Lunary::Nginx->new(log_level => 'error', http => <<'EOF_CONFIG');
+    lunary_pool max=1;
+    lunary_queue 64 timeout=6s;
+    lunary_buffers 8k;
+EOF_CONFIG
+my $patience = '1500ms';
+
+
+# Each behaviour has a database, a pool and a location of its own.  Gives the
+# answers of each name, in order.
+
+sub ask {
+    my ($times, @names) = @_;
+
+    my %answers;
+    my @todo = map { shuffle(@names) } 1 .. $times;
+
+    $nginx->configure(config => join '', map { <<"EOF_CONFIG" } 'good', @names);
+        location = /$_ {
+            lunary_database "@{[ $fake->conninfo($_) ]}";
+            lunary_related_runs $Lunary::FakePg::Run;
+            lunary_connect_timeout $patience;
+            lunary_query_timeout $patience;
+        }
+EOF_CONFIG
+
+    # libpq itself loses a result for which no end came before ReadyForQuery
+    local $ENV{ASAN_OPTIONS} = join ':', $ENV{ASAN_OPTIONS} // (),
+        'detect_leaks=0'
+        if !@names || $names[0] !~ /^(?:cut|bytes)_/;
+
+    $nginx->start;
+    my $worker = wait_until { ($nginx->worker_pids)[0] } 10, 'a worker';
+
+    Lunary::Crowd->new(port => $nginx->{port}, clients => 100,
+        next => sub {
+            my $name = shift @todo // return;
+            return { method => 'GET', name => $name,
+                     text => request($name) };
+        },
+        done => sub { push @{ $answers{$_[0]{name}} }, $_[1] })->run(300);
+
+    my $good = one('good');
+    is(($nginx->worker_pids)[0], $worker, "$names[0]...: the worker lives")
+        if @names;
+    is($good->{status}, 200, 'and serves') if @names;
+
+    $nginx->stop('TERM');
+    return $good if !@names;
+    return \%answers;
+}
+
+sub request {
+    my ($name) = @_;
+
+    return "GET /$name HTTP/1.1\r\nHost: l\r\nAuthorization:"
+           . " Bearer $Lunary::FakePg::Run\r\n\r\n";
+}
+
+sub one {
+    my ($name) = @_;
+
+    my $client = $nginx->client(timeout => 10);
+    $client->send(request($name));
+    my $answer = $client->answer;
+    $client->close;
+
+    return $answer;
+}
+
+sub word {
+    my ($answer) = @_;
+
+    return 'none' if $answer->{unfinished};
+    return 'cut' if !$answer->{whole};
+    return $answer->{status};
+}
+
+# PostgreSQL answers for the encoding of its strings, we do not look at it
+sub json {
+    return JSON::XS->new->decode($_[0]);
+}
+
+my $good = ask(1);
+my $runs = eval { json($good->{body}) } // [];
+is(scalar @$runs, 3, 'a good session has an answer')
+    or BAIL_OUT("the fake server and the module disagree: $good->{body}");
+
+
+# What is known to be wrong, again and again, and once only.
+
+my @modes = Lunary::FakePg::modes();
+my $always = ask(2, map { $_->[0] } @modes);
+
+# one fake server serves them all, so one may have had to wait for another:
+# what was not as expected is asked for alone
+
+for my $pair (@modes) {
+    my ($name, $expected) = @$pair;
+
+    $always->{$name} = ask(1, $name)->{$name}
+        if grep { word($_) !~ /^(?:$expected)$/ } @{ $always->{$name} };
+}
+
+for my $pair (@modes) {
+    my ($name, $expected) = @$pair;
+
+    for my $answer (@{ $always->{$name} }) {
+        like(word($answer), qr/^(?:$expected)$/, "$name: the status");
+        ok(eval { json($answer->{body}) }, "$name: is JSON")
+            if word($answer) eq '200';
+    }
+}
+
+# what is an answer of a sane server, too, ends no connection
+my %sane = map { $_ => 1 } qw( cancelled cost_nan time_first time_last
+                               tokens_huge );
+my $once = ask(6, map { $sane{$_->[0]} ? () : "$_->[0]_x2" } @modes);
+
+for my $name (sort keys %$once) {
+    my @words = map { word($_) } @{ $once->{$name} };
+
+    is($words[-1], 200, "$name: serves again (@words)");
+    is($once->{$name}[-1]{body}, $good->{body}, "$name: the right answer");
+}
+
+
+# A byte at a time.
+
+$patience = '10s';
+$nginx->{http} =~ s/timeout=6s/timeout=20s/;
+my $slow = ask(3, 'bytes_1', 'bytes_7', 'bytes_100');
+
+for my $name (sort keys %$slow) {
+    is(scalar(grep { $_->{status} == 200 && $_->{body} eq $good->{body} }
+              @{ $slow->{$name} }), 3, "$name at a time");
+}
+
+
+# A session that ends at a byte of it: one more try, and nobody notices.
+
+my @cuts = map { $_ * $step + int rand $step }
+           0 .. Lunary::FakePg::session_length() / $step;
+my @wrong;
+
+while (my @some = splice @cuts, 0, 250) {
+    my $answers = ask(1, map { "cut_${_}_x1" } @some);
+
+    for my $name (sort keys %$answers) {
+        my $answer = $answers->{$name}[0];
+        push @wrong, "$name: " . word($answer)
+            if word($answer) ne '200' || $answer->{body} ne $good->{body};
+    }
+}
+
+is("@wrong[0 .. ($#wrong < 9 ? $#wrong : 9)]", '',
+   'a session may end at any byte');
+
+$patience = '1500ms';
+$nginx->{http} =~ s/timeout=20s/timeout=6s/;
+
+# and always there
+my $never = ask(1, uniq map {
+    'cut_' . int rand Lunary::FakePg::session_length()
+} 1 .. 60);
+my @others = grep { $never->{$_}[0]{status} !~ /^50[034]$/ } sort keys %$never;
+is("@others", '', 'nor is there another way to fail');
+
+
+# At random.
+
+my $end = time + $seconds;
+my (%count, @odd);
+my $number = $seed * 100000;
+
+while (time < $end) {
+    my $answers = ask(2, map { 'random_' . $number++ } 1 .. 150);
+
+    for my $name (sort keys %$answers) {
+        for my $answer (@{ $answers->{$name} }) {
+            my $word = word($answer);
+
+            $count{$word}++;
+            push @odd, "$name: $word"
+                if $word !~ /^(?:200|401|404|500|503|504|cut)$/
+                   || !eval { json($answer->{body}); 1 }
+                      && $word ne 'cut';
+        }
+    }
+}
+
+is("@odd[0 .. ($#odd < 9 ? $#odd : 9)]", '', 'nothing odd at random');
+diag(join ', ', map { "$_: $count{$_}" } sort keys %count);
+
+$fake->stop;
+done_testing();

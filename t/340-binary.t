@@ -1,0 +1,44 @@
+# The module as a file: what it shows to others, and that the flags by which
+# the distribution hardens its binaries are kept.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Lunary::Nginx;
+use Lunary::Util qw( run_cmd );
+use Test::More;
+
+my ($module) = grep { /lunary/ } Lunary::Nginx::modules();
+
+sub output {
+    my ($status, $text) = run_cmd(@_);
+
+    is($status, 0, $_[0]);
+    return $text;
+}
+
+my $symbols = output('nm', '-D', '--defined-only', $module);
+my @shown = sort grep { !/^__(?:asan|odr_asan|ubsan|gcov)|^mangle_path/ }
+            $symbols =~ /^\S+ \S (\S+)$/mg;
+
+is("@shown", 'ngx_http_lunary_module ngx_module_names ngx_module_order'
+             . ' ngx_modules', 'only what nginx looks up is shown');
+
+SKIP: {
+    my $flags = output(Lunary::Nginx::binary(), '-V');
+
+    skip 'nginx itself is not hardened', 4
+        if $flags !~ /-fstack-protector-strong/ || $flags !~ /-z,now/
+           || $ENV{TEST_NGINX_LD_PRELOAD};
+
+    my $headers = output('readelf', '-lW', '-d', $module);
+
+    like($headers, qr/GNU_RELRO/, 'relocations are read-only');
+    like($headers, qr/BIND_NOW/, 'and resolved at once');
+    unlike($headers, qr/GNU_STACK.* RWE /, 'no stack is executable');
+    like(output('nm', '-D', $module), qr/__stack_chk_fail/,
+         'stacks are protected');
+}
+
+done_testing();

@@ -1,0 +1,191 @@
+package Lunary::Util;
+
+# What all helpers of the tests need: temporary directories, free ports,
+# waiting for an event, running a command.
+
+use strict;
+use warnings;
+
+use Cwd qw( abs_path );
+use Exporter qw( import );
+use File::Basename qw( dirname );
+use File::Path qw( remove_tree );
+use File::Temp ();
+use IO::Handle;
+use IO::Socket::INET;
+use POSIX ();
+use Time::HiRes qw( sleep time );
+
+our @EXPORT_OK = qw( alive children free_port kill_wait project_dir read_file
+                     run_cmd tmpdir wait_until write_file );
+
+my (@dirs, %ports);
+my $owner = $$;
+
+
+# the top of the repository
+sub project_dir {
+    return dirname(dirname(dirname(dirname(abs_path(__FILE__)))));
+}
+
+
+# a directory that other users may enter, gone when this process ends
+sub tmpdir {
+    my ($name) = @_;
+
+    my $base = $ENV{LUNARY_TMP} // $ENV{TMPDIR} // '/tmp';
+    my $dir = File::Temp::tempdir("lunary-$name-XXXXXXXX", DIR => $base);
+
+    chmod 0755, $dir or die "chmod $dir: $!";
+    push @dirs, $dir;
+
+    return $dir;
+}
+
+
+# below those that the system gives to clients: one that is free for a moment,
+# while its server is restarted, must not become a client's
+sub free_port {
+    my ($low) = read_file('/proc/sys/net/ipv4/ip_local_port_range')
+                =~ /^(\d+)/;
+    my $below = ($low // 0) > 12_000 ? $low : 0;
+
+    for (1 .. 1000) {
+        my $socket = IO::Socket::INET->new(
+            LocalAddr => '127.0.0.1', Proto => 'tcp', Listen => 1,
+            LocalPort => $below ? $below - 1 - int rand 10_000 : 0) or next;
+
+        my $port = $socket->sockport;
+        next if $ports{$port}++;
+
+        return $port;
+    }
+
+    die "no free port";
+}
+
+
+# polls until the function returns something true, and returns that
+sub wait_until(&;$$) {
+    my ($check, $timeout, $what) = @_;
+
+    my $end = time + ($timeout // 10);
+
+    while (1) {
+        my $result = $check->();
+        return $result if $result;
+
+        if (time > $end) {
+            die "waited in vain for $what\n" if defined $what;
+            return;
+        }
+
+        sleep 0.02;
+    }
+}
+
+
+# (exit status, output and errors together)
+sub run_cmd {
+    my (@cmd) = @_;
+
+    my $pid = open my $out, '-|';
+    die "fork: $!" if !defined $pid;
+
+    if ($pid == 0) {
+        open STDERR, '>&', \*STDOUT or POSIX::_exit(127);
+        open STDIN, '<', '/dev/null' or POSIX::_exit(127);
+        no warnings 'exec';
+        exec { $cmd[0] } @cmd or do {
+            print "$cmd[0]: $!\n";
+            STDOUT->flush;
+            POSIX::_exit(127);
+        };
+    }
+
+    my $text = do { local $/; <$out> } // '';
+
+    # close() sets $? to the child's status
+    local ($?, $!);
+    close $out;
+
+    return ($?, $text);
+}
+
+
+sub read_file {
+    my ($name, $from) = @_;
+
+    open my $in, '<:raw', $name or return '';
+    seek $in, $from, 0 if $from;
+
+    return do { local $/; <$in> } // '';
+}
+
+
+sub write_file {
+    my ($name, $text) = @_;
+
+    open my $out, '>:raw', $name or die "$name: $!";
+    print $out $text or die "$name: $!";
+    close $out or die "$name: $!";
+}
+
+
+# pids of the direct children of a process
+sub children {
+    my ($parent) = @_;
+
+    my @pids;
+
+    for my $file (glob '/proc/[0-9]*/stat') {
+        my $stat = read_file($file);
+        next if $stat !~ /^(\d+) \(.*\) (\S) (\d+)/s;
+        push @pids, $1 if $3 == $parent && $2 ne 'Z';
+    }
+
+    @pids = sort { $a <=> $b } @pids;
+    return @pids;
+}
+
+
+# a zombie that waits for its parent is gone
+sub alive {
+    my ($pid) = @_;
+
+    return read_file("/proc/$pid/stat") =~ /^\d+ \(.*\) [^ZX]/s;
+}
+
+
+# signals a process and waits until it is gone; kills it when it stays
+sub kill_wait {
+    my ($signal, $pid, $timeout) = @_;
+
+    kill $signal, $pid;
+
+    my $gone = sub {
+        return if alive($pid);
+
+        # nothing may be left of it, or its next one takes it for alive
+        waitpid $pid, 0;
+        return 1;
+    };
+
+    return 1 if wait_until { $gone->() } $timeout // 10;
+
+    kill 'KILL', $pid;
+    wait_until { $gone->() } 5;
+
+    return 0;
+}
+
+
+END {
+    if ($$ == $owner && !$ENV{LUNARY_KEEP}) {
+        local ($?, $!, $@);
+        remove_tree($_, { error => \my $error }) for @dirs;
+    }
+}
+
+
+1;

@@ -1,0 +1,39 @@
+# What the unit tests, the fuzzers and the microbench share: nginx's headers,
+# configured once, and the flags to compile the lowest floor of src/ with.
+#
+# TOP is the repository, seen from the directory of the including makefile.
+
+NGINX_SRC ?= /usr/share/nginx/src
+HEADERS   ?= $(TOP)/build/headers
+
+SRC        = $(TOP)/src
+TREE      := $(abspath $(HEADERS))
+
+INCS       = -I $(SRC) -I $(TREE)/src/core -I $(TREE)/src/event \
+             -I $(TREE)/src/event/modules -I $(TREE)/src/os/unix \
+             -I $(TREE)/objs
+WARN       = -Wall -Wextra -Werror -Wno-unused-parameter
+SAN        = -fsanitize=address,undefined -fno-omit-frame-pointer \
+             -fno-sanitize-recover=undefined -U_FORTIFY_SOURCE
+
+AUTO       = $(TREE)/objs/ngx_auto_config.h
+LUNARY     = $(wildcard $(SRC)/ngx_lunary_*.h)
+
+
+# the flags that Debian builds modules with, or some like them
+
+$(AUTO):
+	@rm -rf $(TREE) && mkdir -p $(TREE)
+	@cp -r $(NGINX_SRC)/auto $(NGINX_SRC)/src $(TREE)/
+	@set -e; flags="--with-compat --with-debug --with-threads"; \
+	if test -e $(NGINX_SRC)/conf_flags; then \
+	    . $(NGINX_SRC)/conf_flags; \
+	else \
+	    NGX_CONF_FLAGS=($$flags --with-http_ssl_module); \
+	fi; \
+	test -e $(NGINX_SRC)/configure \
+	    && cp $(NGINX_SRC)/configure $(TREE)/configure \
+	    || cp $(NGINX_SRC)/auto/configure $(TREE)/configure; \
+	cd $(TREE); ./configure "$${NGX_CONF_FLAGS[@]}" \
+	    --builddir=$(TREE)/objs > configure.log 2>&1 \
+	    || { tail -n 20 configure.log >&2; exit 1; }
