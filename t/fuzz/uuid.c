@@ -1,0 +1,130 @@
+
+/*
+ * Ids and credentials.  What is read is what a plain look at the text says,
+ * and writing it gives the same text in lower case.
+ */
+
+
+#include "fuzz.h"
+#include "ngx_lunary_uuid.h"
+
+
+static ngx_uint_t fuzz_uuid(const uint8_t *p, size_t len);
+static ngx_uint_t fuzz_bearer(const uint8_t *p, size_t len, size_t *skip);
+static void fuzz_text(u_char *uuid, const uint8_t *p);
+
+
+/* of nginx, which is not linked with this */
+
+ngx_int_t
+ngx_strncasecmp(u_char *s1, u_char *s2, size_t n)
+{
+    return strncasecmp((char *) s1, (char *) s2, n);
+}
+
+
+u_char *
+ngx_hex_dump(u_char *dst, u_char *src, size_t len)
+{
+    char  hex[3];
+
+    while (len--) {
+        (void) snprintf(hex, sizeof(hex), "%02x", *src++);
+        *dst++ = (u_char) hex[0];
+        *dst++ = (u_char) hex[1];
+    }
+
+    return dst;
+}
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    size_t      skip;
+    u_char     *p, *uuid;
+    ngx_int_t   rc;
+
+    /* in blocks of exactly their size */
+
+    p = unit_copy(data, size);
+    uuid = malloc(NGX_LUNARY_UUID_LEN);
+    fuzz_must(uuid);
+
+    rc = ngx_lunary_uuid_parse(p, size, uuid);
+    fuzz_must(rc == (fuzz_uuid(data, size) ? NGX_OK : NGX_DECLINED));
+
+    if (rc == NGX_OK) {
+        fuzz_text(uuid, data);
+    }
+
+    rc = ngx_lunary_uuid_bearer(p, size, uuid);
+    fuzz_must(rc == (fuzz_bearer(data, size, &skip) ? NGX_OK : NGX_DECLINED));
+
+    if (rc == NGX_OK) {
+        fuzz_text(uuid, data + skip);
+    }
+
+    free(uuid);
+    free(p);
+
+    return 0;
+}
+
+
+static ngx_uint_t
+fuzz_uuid(const uint8_t *p, size_t len)
+{
+    size_t             i;
+    static const char  shape[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+
+    if (len != sizeof(shape) - 1) {
+        return 0;
+    }
+
+    for (i = 0; i < len; i++) {
+        if (shape[i] == '-' ? p[i] != '-' : !isxdigit(p[i])) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static ngx_uint_t
+fuzz_bearer(const uint8_t *p, size_t len, size_t *skip)
+{
+    size_t             i;
+    static const char  word[] = "bearer";
+
+    for (i = 0; word[i]; i++) {
+        if (i >= len || tolower(p[i]) != word[i]) {
+            return 0;
+        }
+    }
+
+    for (*skip = i; *skip < len && p[*skip] == ' '; (*skip)++) { /* void */ }
+
+    return *skip > i && fuzz_uuid(p + *skip, len - *skip);
+}
+
+
+static void
+fuzz_text(u_char *uuid, const uint8_t *p)
+{
+    size_t   i;
+    u_char  *text;
+
+    text = malloc(NGX_LUNARY_UUID_TEXT_LEN);
+    fuzz_must(text);
+
+    fuzz_must(ngx_lunary_uuid_text(text, uuid)
+              == text + NGX_LUNARY_UUID_TEXT_LEN);
+
+    for (i = 0; i < NGX_LUNARY_UUID_TEXT_LEN; i++) {
+        fuzz_must(text[i] == tolower(p[i]));
+    }
+
+    free(text);
+}
