@@ -1,0 +1,277 @@
+#!/bin/bash
+#
+# The demonstration: a throwaway PostgreSQL with sample traces, and nginx with
+# the module in front of it.  "make demo" builds what is needed and runs this.
+#
+# Everything lives in one new directory: data, sockets, configuration, logs.
+# Ctrl-C, SIGTERM or a failure ends both servers and removes it.
+#
+# Variables: PORT (default 8080, or a free one), MODULE (the .so file), NGINX,
+# PG_BINDIR (where initdb and postgres are).
+
+set -euo pipefail
+
+export LC_ALL=C
+
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+
+PATH=$PATH:/usr/sbin:/sbin
+NGINX=$(command -v "${NGINX:-nginx}" || echo "${NGINX:-nginx}")
+BUILD=${BUILD:-$top/build}
+MODULE=$(realpath -m "${MODULE:-$BUILD/ngx_http_lunary_module.so}")
+BINDIR=${PG_BINDIR:-}
+KEY=$(sed -n "s/^ *('private', '\([0-9a-f-]*\)',$/\1/p" "$here/traces.sql")
+
+dir=
+as_owner=()
+postgres_pid=
+nginx_pid=
+log=                    # of what is being done
+status=1
+
+# PGHOST and its like would mislead psql; postgres wants a directory that its
+# user may read
+
+unset "${!PG@}"
+cd /
+
+
+say() {
+    printf '%s\n' "$*"
+}
+
+
+die() {
+    printf 'demo: %s\n' "$*" >&2
+    exit 1
+}
+
+
+# shellcheck disable=SC2317    # called by trap
+
+cleanup() {
+    trap '' INT TERM HUP
+    trap - EXIT
+    set +e
+
+    # both without waiting for anybody; nothing of it is worth keeping
+
+    if [ -n "$nginx_pid" ]; then
+        kill -TERM "$nginx_pid" 2> /dev/null
+        wait "$nginx_pid" 2> /dev/null
+    fi
+
+    if [ -n "$postgres_pid" ]; then
+        kill -QUIT "$postgres_pid" 2> /dev/null
+        wait "$postgres_pid" 2> /dev/null
+    fi
+
+    if [ -n "$dir" ]; then
+        if [ "$status" -eq 1 ] && [ -s "$dir/$log" ]; then
+            printf 'demo: the last lines of %s:\n' "$log" >&2
+            tail -n 15 "$dir/$log" >&2
+        fi
+
+        rm -rf "$dir"
+    fi
+
+    exit "$status"
+}
+
+
+# initdb, postgres and pg_ctl are not in Debian's PATH
+
+find_bindir() {
+    local candidate newest=
+
+    for candidate in "$(pg_config --bindir 2> /dev/null || true)" \
+                     /usr/local/pgsql/bin \
+                     $(printf '%s\n' /usr/pgsql-*/bin \
+                                     /usr/lib/postgresql/*/bin | sort -V) \
+                     "$BINDIR"
+    do
+        if [ -x "$candidate/initdb" ] && [ -x "$candidate/postgres" ]; then
+            newest=$candidate
+        fi
+    done
+
+    [ -n "$newest" ] \
+        || die "PostgreSQL's initdb and postgres are not there: make deps"
+    say "$newest"
+}
+
+
+port_is_free() {
+    ! (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null
+}
+
+
+choose_port() {
+    local port
+
+    if [ -n "${PORT:-}" ]; then
+        port_is_free "$PORT" || die "port $PORT is taken"
+        say "$PORT"
+        return
+    fi
+
+    for port in 8080 {8081..8099} {18080..18099}; do
+        if port_is_free "$port"; then
+            say "$port"
+            return
+        fi
+    done
+
+    die "no free port: set PORT"
+}
+
+
+# a line of demo.conf that is marked "path"
+
+set_path() {
+    grep -q -- "$1" "$dir/nginx.conf" || die "demo.conf has no line $1"
+    sed -i "s|$1|$2|" "$dir/nginx.conf"
+}
+
+
+bindir=$(find_bindir)
+
+command -v "$NGINX" > /dev/null || die "nginx is not installed: make deps"
+[ -e "$MODULE" ] || die "$MODULE is not there: make"
+[ -n "$KEY" ] || die "traces.sql has no key"
+
+port=$(choose_port)
+
+owner=$(id -un)
+
+if [ "$(id -u)" -eq 0 ]; then
+    owner=postgres
+    id "$owner" > /dev/null 2>&1 || owner=nobody
+    as_owner=(setpriv "--reuid=$owner" "--regid=$(id -g "$owner")"
+              --init-groups)
+fi
+
+trap cleanup EXIT
+trap 'status=${running:-130}; exit' INT
+trap 'status=${running:-143}; exit' TERM
+trap 'status=${running:-129}; exit' HUP
+
+# the path of a socket has to be short
+
+dir=$(mktemp -d "${TMPDIR:-/tmp}/lunary-demo.XXXXXX")
+
+if [ ${#dir} -gt 80 ]; then
+    rmdir "$dir"
+    dir=$(mktemp -d /tmp/lunary-demo.XXXXXX)
+fi
+
+chmod 755 "$dir"
+mkdir "$dir/data" "$dir/run" "$dir/logs" "$dir/temp" "$dir/page"
+chmod 700 "$dir/data"
+chown "$owner:" "$dir/data" "$dir/run"
+
+
+# the database: no port, its socket in our directory; of others only the
+# read-only role may come in
+
+say "starting PostgreSQL ($bindir) ..."
+log=initdb.log
+
+"${as_owner[@]}" "$bindir/initdb" -D "$dir/data" -U "$owner" -A peer \
+    -E UTF8 --locale=C --no-sync > "$dir/initdb.log" 2>&1
+
+cat > "$dir/pg_hba.conf" <<'END'
+local  lunary  lunary_ro  trust
+local  all     all        peer
+END
+
+cat > "$dir/postgresql.conf" <<END
+listen_addresses = ''
+unix_socket_directories = '$dir/run'
+hba_file = '$dir/pg_hba.conf'
+max_connections = 40
+shared_buffers = 32MB
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+autovacuum = off
+log_min_messages = warning
+timezone = 'UTC'
+END
+
+"${as_owner[@]}" "$bindir/postgres" -D "$dir/data" \
+    -c "config_file=$dir/postgresql.conf" > "$dir/postgres.log" 2>&1 &
+postgres_pid=$!
+log=postgres.log
+
+sql() {
+    "${as_owner[@]}" "$bindir/psql" -X -q -o /dev/null -v ON_ERROR_STOP=1 \
+        -h "$dir/run" "$@" >> "$dir/load.log" 2>&1
+}
+
+for ((i = 0; i < 300; i++)); do
+    sql -d postgres -c "select" && break
+    kill -0 "$postgres_pid" 2> /dev/null || break
+    sleep 0.1
+done
+
+sql -d postgres -c "select" || die "PostgreSQL does not start"
+
+: > "$dir/load.log"
+log=load.log
+
+sql -d postgres -c "create database lunary"
+sql -d lunary < "$top/t/sql/schema.sql"
+sql -d lunary < "$here/traces.sql"
+sql -d lunary < "$here/role.sql"
+
+
+# nginx, with the paths of this run; the page is copied, for the workers may
+# not be allowed to read where this is checked out
+
+log=logs/stderr
+cp "$here/index.html" "$dir/page/"
+chmod 644 "$dir/page/index.html"
+cp "$top/conf/demo.conf" "$dir/nginx.conf"
+
+set_path 'modules/ngx_http_lunary_module.so' "$MODULE"
+set_path 'host=/run/postgresql' "host=$dir/run"
+set_path '127.0.0.1:8080' "127.0.0.1:$port"
+set_path 'conf/demo;' "$dir/page;"
+
+"$NGINX" -e "$dir/logs/error.log" -p "$dir" -c "$dir/nginx.conf" \
+    -g 'daemon off;' > "$dir/logs/stderr" 2>&1 &
+nginx_pid=$!
+
+for ((i = 0; i < 100; i++)); do
+    kill -0 "$nginx_pid" 2> /dev/null || break
+    port_is_free "$port" || break
+    sleep 0.05
+done
+
+if ! kill -0 "$nginx_pid" 2> /dev/null || port_is_free "$port"; then
+    die "nginx did not start"
+fi
+
+say ""
+sed -n 's/^-- sample: //p' "$here/traces.sql" \
+    | while read -r id title; do
+          say "# $title"
+          say "curl -H 'Authorization: Bearer $KEY'" \
+              "http://127.0.0.1:$port/v1/runs/$id/related"
+          say ""
+      done
+say "The same as a picture:  http://127.0.0.1:$port/"
+say "What is counted:        http://127.0.0.1:$port/metrics"
+say ""
+say "Logs are in $dir/logs.  Ctrl-C ends it all."
+
+# the first signal ends "wait" and runs the trap
+
+running=0
+log=logs/error.log
+code=0
+wait "$nginx_pid" || code=$?
+nginx_pid=
+die "nginx ended with status $code"
