@@ -45,6 +45,8 @@ static ngx_lunary_flight_t *ngx_lunary_conn_push(ngx_lunary_conn_t *c,
     ngx_lunary_flight_e kind);
 static ngx_lunary_flight_t *ngx_lunary_conn_flight(ngx_lunary_conn_t *c,
     ngx_uint_t i);
+static void ngx_lunary_conn_deadline(ngx_lunary_conn_t *c,
+    ngx_lunary_flight_t *f, ngx_uint_t head);
 static void ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res);
 static void ngx_lunary_conn_violation(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
@@ -65,6 +67,8 @@ static void ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f);
 static void ngx_lunary_conn_rest(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_drained(ngx_lunary_pg_t *pg);
+static void ngx_lunary_conn_give_back(ngx_lunary_conn_t *c,
+    ngx_lunary_flight_t *f);
 static void ngx_lunary_conn_failed(ngx_lunary_pg_t *pg);
 static void ngx_lunary_conn_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected);
 static void ngx_lunary_conn_schedule(ngx_lunary_conn_t *c);
@@ -259,7 +263,7 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
 
     f->query = q;
     f->statement = q->statement;
-    f->deadline = ngx_current_msec + c->owner->query_timeout;
+    ngx_lunary_conn_deadline(c, f, c->nflights == 1);
 
     q->state = NGX_LUNARY_QUERY_SENT;
     q->conn = c;
@@ -346,6 +350,29 @@ static ngx_lunary_flight_t *
 ngx_lunary_conn_flight(ngx_lunary_conn_t *c, ngx_uint_t i)
 {
     return &c->flights[(c->first + i) % NGX_LUNARY_FLIGHTS];
+}
+
+
+/* one behind another waits for its turn no longer than in the queue */
+
+static void
+ngx_lunary_conn_deadline(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
+    ngx_uint_t head)
+{
+    ngx_msec_t  left;
+
+    if (f->query == NULL) {
+        left = f->recalled ? NGX_LUNARY_RECALLED : NGX_LUNARY_GRACE;
+
+    } else if (head) {
+        left = c->owner->query_timeout;
+
+    } else {
+        left = f->query->waited < c->owner->queue_timeout
+               ? c->owner->queue_timeout - f->query->waited : 0;
+    }
+
+    f->deadline = ngx_current_msec + left;
 }
 
 
@@ -563,7 +590,7 @@ ngx_lunary_conn_error(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
 static void
 ngx_lunary_conn_landed(ngx_lunary_conn_t *c)
 {
-    ngx_lunary_flight_t  f, *next;
+    ngx_lunary_flight_t  f;
 
     f = *ngx_lunary_conn_flight(c, 0);
 
@@ -575,12 +602,8 @@ ngx_lunary_conn_landed(ngx_lunary_conn_t *c)
     c->nflights--;
     c->head_since = ngx_current_msec;
 
-    next = ngx_lunary_conn_flight(c, 0);
-
-    if (c->nflights && next->query == NULL) {
-        next->deadline = ngx_current_msec
-                         + (next->recalled ? NGX_LUNARY_RECALLED
-                                           : NGX_LUNARY_GRACE);
+    if (c->nflights) {
+        ngx_lunary_conn_deadline(c, ngx_lunary_conn_flight(c, 0), 1);
     }
 
     switch (f.kind) {
@@ -764,7 +787,7 @@ ngx_lunary_conn_abandon(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
         }
 
         f->query = NULL;
-        f->deadline = ngx_current_msec + NGX_LUNARY_GRACE;
+        ngx_lunary_conn_deadline(c, f, i == 0);
         q->conn = NULL;
 
         if (i == 0) {
@@ -791,22 +814,32 @@ ngx_lunary_conn_is_quick(ngx_lunary_conn_t *c)
 void
 ngx_lunary_conn_recall(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t            i;
-    ngx_lunary_query_t   *q;
-    ngx_lunary_flight_t  *f;
+    ngx_uint_t  i;
 
     for (i = c->nflights - 1; i > 0; i--) {
-        f = ngx_lunary_conn_flight(c, i);
-        q = f->query;
-
-        if (q) {
-            f->query = NULL;
-            f->recalled = 1;
-            q->conn = NULL;
-
-            c->owner->stranded(c, q, 0);
-        }
+        ngx_lunary_conn_give_back(c, ngx_lunary_conn_flight(c, i));
     }
+}
+
+
+/* a query behind another goes; its flight stays, and nobody waits for it */
+
+static void
+ngx_lunary_conn_give_back(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
+{
+    ngx_lunary_query_t  *q;
+
+    q = f->query;
+
+    if (q == NULL) {
+        return;
+    }
+
+    f->query = NULL;
+    f->recalled = 1;
+    q->conn = NULL;
+
+    c->owner->stranded(c, q, 0);
 }
 
 
@@ -999,31 +1032,31 @@ ngx_lunary_conn_timer(ngx_event_t *ev)
 static void
 ngx_lunary_conn_overdue(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t            i, late;
+    ngx_uint_t            i;
     ngx_lunary_query_t   *q;
     ngx_lunary_flight_t  *f;
 
-    f = ngx_lunary_conn_flight(c, 0);
-    late = ngx_lunary_passed(f->deadline);
+    for (i = c->nflights - 1; i > 0; i--) {
+        f = ngx_lunary_conn_flight(c, i);
 
-    if (late) {
-        c->retire = 1;
+        if (ngx_lunary_passed(f->deadline)) {
+            ngx_lunary_conn_give_back(c, f);
+        }
     }
 
-    for (i = 0; i < c->nflights; i++) {
-        f = ngx_lunary_conn_flight(c, i);
+    f = ngx_lunary_conn_flight(c, 0);
+
+    if (ngx_lunary_passed(f->deadline)) {
+        c->retire = 1;
         q = f->query;
 
-        if (q && ngx_lunary_passed(f->deadline)) {
+        if (q) {
             f->query = NULL;
             q->conn = NULL;
             q->took = ngx_current_msec - q->sent;
 
             c->owner->late(c, q);
         }
-    }
-
-    if (late) {
 
         /* by its socket's end PostgreSQL notices that nobody waits */
 

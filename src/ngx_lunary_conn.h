@@ -92,7 +92,7 @@ struct ngx_lunary_query_s {
     void                     *data;
 
     ngx_event_t               timer;       /* of the queue */
-    ngx_msec_t                waited;      /* in the queue, in all */
+    ngx_msec_t                waited;      /* its turn, in all */
     ngx_msec_t                queued;      /* when it last was put there */
     ngx_msec_t                sent;        /* when it last was sent */
     ngx_msec_t                first_row;   /* since then, if "rows" */
@@ -123,7 +123,7 @@ typedef struct {
     ngx_lunary_flight_e       kind;
     ngx_lunary_query_t       *query;       /* NULL: nobody waits for it */
     ngx_uint_t                statement;
-    ngx_msec_t                deadline;
+    ngx_msec_t                deadline;    /* to end; to have its turn */
     unsigned                  prepares:1;
     unsigned                  failed:1;
     unsigned                  broken:1;    /* a row was no good */
@@ -148,6 +148,7 @@ typedef enum {
 typedef struct {
     ngx_lunary_sql_t         *sql;
     ngx_msec_t                connect_timeout;
+    ngx_msec_t                queue_timeout;
     ngx_msec_t                query_timeout;
     ngx_msec_t                idle;
     ngx_msec_t                lifetime;

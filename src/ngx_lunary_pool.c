@@ -155,6 +155,7 @@ ngx_lunary_pool_owner(ngx_lunary_pool_t *pool)
 
     owner->sql = pool->conf.sql;
     owner->connect_timeout = pool->conf.connect_timeout;
+    owner->queue_timeout = pool->conf.queue_timeout;
     owner->query_timeout = pool->conf.query_timeout;
     owner->idle = pool->conf.idle;
     owner->lifetime = pool->conf.lifetime;
@@ -882,9 +883,11 @@ ngx_lunary_pool_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 {
     ngx_lunary_pool_t *pool = c->owner->data;
 
-    /* nobody had begun with it: that was no try */
+    /* nobody had begun with it: that was no try, it waited all the time */
 
     if (!head) {
+        q->waited += ngx_current_msec - q->sent;
+
         ngx_lunary_pool_enqueue(pool, q, 1);
         ngx_lunary_pool_wait(pool, q);
         return;

@@ -36,6 +36,12 @@ my $nginx = Lunary::Nginx->new(
             lunary_query_timeout 1s;
             lunary_related_runs 00000000-0000-4000-8000-000000000101;
         }
+        location = /behind {
+            lunary_pool max=1;
+            lunary_queue 8 timeout=500ms;
+            lunary_query_timeout 2s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
         location = /statement {
             lunary_database "$lock_wait";
             lunary_query_timeout 5s;
@@ -91,6 +97,7 @@ sub refused {
 }
 
 answers('at first');
+is(get('/behind')->{status}, 200, 'a pool of one');
 
 
 # a table that is locked
@@ -119,6 +126,21 @@ my @waiting = map {
 my $full = refused('/narrow', 503, 'Service unavailable', 'a full queue');
 cmp_ok($full->{time}, '<', 0.5, 'a full queue refuses at once');
 is($_->answer->{status}, 504, 'the others had their time') for @waiting;
+
+# behind a query that hangs nobody waits longer than in the queue
+my $asked = time;
+my @behind = map { $nginx->client(timeout => 15)->connect } 1 .. 3;
+$_->send($_->request('GET', '/behind', Authorization => "Bearer $alpha"))
+    for @behind;
+
+for (@behind[1, 2]) {
+    is($_->answer->{status}, 503, 'behind a query that hangs');
+    my $took = time - $asked;
+    cmp_ok($took, '>', 0.45, 'as long as in the queue');
+    cmp_ok($took, '<', 1.5, 'and no longer');
+}
+
+is($behind[0]->answer->{status}, 504, 'the one that hangs had its time');
 
 # and a client that leaves meanwhile
 my $client = $nginx->client->connect;
