@@ -173,6 +173,7 @@ for my $mode (qw( session transaction )) {
                 . $pg->conninfo(host => '127.0.0.1', port => $port,
                                 sslmode => 'disable') . qq{";
                 lunary_pool max=4 connecting=4;
+                lunary_queue 1024 timeout=20s;
                 lunary_prepare $prepare;}, config => $location)->start;
 
         my $answers = expected($nginx->{port}, $pg, @small);
