@@ -554,6 +554,12 @@ ngx_lunary_conn_error(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
     text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
+    /* a pooler may say it in the old way only */
+
+    if (severity == NULL) {
+        severity = PQresultErrorField(res, PG_DIAG_SEVERITY);
+    }
+
     /*
      * without a SQLSTATE it is libpq that speaks: the connection is lost, or
      * there was no memory for a result, which would be waited for in vain
@@ -578,9 +584,14 @@ ngx_lunary_conn_error(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     ngx_cpystrn(c->pg.reason, (u_char *) (text ? text : ""),
                 NGX_LUNARY_PG_REASON_LEN);
 
+    /* by any other severity the server says that it ends the session */
+
     if (severity == NULL || ngx_strcmp(severity, "ERROR") != 0) {
         ngx_cpystrn((u_char *) c->pg.sqlstate, (u_char *) sqlstate,
                     NGX_LUNARY_SQLSTATE_LEN);
+
+        ngx_lunary_pg_close(&c->pg);
+        ngx_lunary_conn_failed(&c->pg);
     }
 }
 

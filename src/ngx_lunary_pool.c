@@ -49,6 +49,8 @@ static void ngx_lunary_pool_done(ngx_lunary_query_t *q,
 static void ngx_lunary_pool_retry(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q, ngx_lunary_result_e otherwise);
 static ngx_lunary_verdict_e ngx_lunary_pool_verdict(const char *sqlstate);
+static void ngx_lunary_pool_retire(ngx_lunary_pool_t *pool,
+    ngx_lunary_conn_t *c);
 static void ngx_lunary_pool_renew(ngx_lunary_pool_t *pool);
 
 static void ngx_lunary_pool_move(ngx_lunary_conn_t *c,
@@ -419,8 +421,14 @@ ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
     ngx_queue_t        *item;
     ngx_lunary_conn_t  *c;
 
-    while (pool->nconnecting < pool->conf.connecting
-           && pool->nconnecting < need
+    /*
+     * while it is away, one tries for all: of two logins at a time that find
+     * one place PostgreSQL may refuse both
+     */
+
+    need = ngx_min(need, pool->down ? 1 : pool->conf.connecting);
+
+    while (pool->nconnecting < need
            && !ngx_queue_empty(&pool->free))
     {
         rest = ngx_lunary_hosts_rest(&pool->hosts);
@@ -617,6 +625,30 @@ ngx_lunary_pool_verdict(const char *sqlstate)
 }
 
 
+/*
+ * nobody knows what else is wrong with a session that gave a 500.  Where one
+ * made since did no better it may finish its moment, lest each request makes
+ * its own
+ */
+
+static void
+ngx_lunary_pool_retire(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c)
+{
+    if (pool->renewed && c->serial >= pool->renewed
+        && ngx_current_msec - c->started < NGX_LUNARY_SCHEMA_PACE)
+    {
+        c->expires = c->started + NGX_LUNARY_SCHEMA_PACE;
+        return;
+    }
+
+    c->retire = 1;
+
+    if (c->serial >= pool->renewed) {
+        pool->renewed = pool->serial + 1;
+    }
+}
+
+
 /* all sessions are to be made anew, but not again and again */
 
 static void
@@ -625,14 +657,14 @@ ngx_lunary_pool_renew(ngx_lunary_pool_t *pool)
     ngx_uint_t          i;
     ngx_lunary_conn_t  *c;
 
-    if (pool->schema_serial
-        && ngx_current_msec - pool->schema_time < NGX_LUNARY_SCHEMA_PACE)
+    if (pool->renewed
+        && ngx_current_msec - pool->renewed_time < NGX_LUNARY_SCHEMA_PACE)
     {
         return;
     }
 
-    pool->schema_serial = pool->serial + 1;
-    pool->schema_time = ngx_current_msec;
+    pool->renewed = pool->serial + 1;
+    pool->renewed_time = ngx_current_msec;
 
     for (i = 0; i < pool->conf.max; i++) {
         c = &pool->conns[i];
@@ -824,17 +856,7 @@ ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 
     default:
 
-        /*
-         * nobody knows what else is wrong with that session; one made a
-         * moment ago may finish it, lest each request makes its own
-         */
-
-        if (ngx_current_msec - c->started < NGX_LUNARY_SCHEMA_PACE) {
-            c->expires = c->started + NGX_LUNARY_SCHEMA_PACE;
-
-        } else {
-            c->retire = 1;
-        }
+        ngx_lunary_pool_retire(pool, c);
 
         ngx_lunary_pool_fault(pool, c, sqlstate,
                               *sqlstate ? "failed a query, answered with 500"

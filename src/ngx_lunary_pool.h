@@ -60,9 +60,9 @@ typedef struct {
 
     ngx_event_t               retry;            /* to connect again */
     ngx_uint_t                serial;           /* of the latest session */
-    ngx_uint_t                schema_serial;    /* older ones know an older
-                                                   schema */
-    ngx_msec_t                schema_time;
+    ngx_uint_t                renewed;          /* serial from which on they
+                                                   know of the last 500 */
+    ngx_msec_t                renewed_time;
 
     /* what was logged last, and how often it came again since */
     char                      fault[NGX_LUNARY_SQLSTATE_LEN];

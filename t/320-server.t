@@ -144,7 +144,7 @@ for my $pair (@modes) {
 # what is an answer of a sane server, too, ends no connection
 my %sane = map { $_ => 1 } qw( cancelled cost_nan time_first time_last
                                tokens_huge );
-my $once = ask(6, map { $sane{$_->[0]} ? () : "$_->[0]_x2" } @modes);
+my $once = ask(6, map { $sane{$_->[0]} ? () : "$_->[0]_x1" } @modes);
 
 for my $name (sort keys %$once) {
     my @words = map { word($_) } @{ $once->{$name} };

@@ -376,7 +376,7 @@ my %modes = (
     error_gone    => ['answer', sub { (@_[0 .. 3], $error, undef) },
                       qr/50[034]/],
     fatal_between => ['answer', sub { (@_[0 .. 3], $fatal, undef) }, 503],
-    fatal_stays   => ['answer', sub { (@_[0 .. 3], $fatal) }, qr/50[034]/],
+    fatal_stays   => ['answer', sub { (@_[0 .. 3], $fatal) }, 503],
     fatal_after   => ['answer', after('Z', $fatal, undef), qr/200|503/],
     close_after   => ['answer', sub { (@_, undef) }, 200],
     conflict      => ['answer', instead(failure('ERROR', '40001', 'again'),
