@@ -25,6 +25,11 @@ $ENV{TEST_NGINX_NO_TABLES} = pg()->conninfo(dbname => 'postgres');
 $ENV{TEST_NGINX_NO_DATABASE} = pg()->conninfo(dbname => 'no_such_database');
 $ENV{TEST_NGINX_NO_ROLE} = pg()->conninfo(user => 'no_such_role');
 
+# a fault that comes again within a while is not told a second time
+sub told {
+    return repeat_each() > 1 ? [] : [@_];
+}
+
 no_long_string();
 run_tests();
 
@@ -43,8 +48,7 @@ Retry-After: \d+
 Content-Type: application/json; charset=utf-8
 Cache-Control: private, no-store
 --- message: Service unavailable
---- error_log eval
-qr/\[(?:warn|error)\].*127\.0\.0\.1/
+--- error_log eval: main::told(qr/\[(?:warn|error)\].*127\.0\.0\.1/)
 --- no_error_log
 TopSecret
 cccccccc-0000
@@ -122,8 +126,7 @@ Content-Type: application/json; charset=utf-8
 Cache-Control: private, no-store
 ! Retry-After
 --- message: Internal server error
---- error_log
-42501
+--- error_log eval: main::told('42501')
 
 
 
@@ -134,8 +137,7 @@ lunary_database "$TEST_NGINX_NO_TABLES";
 --- key: alpha
 --- error_code: 500
 --- message: Internal server error
---- error_log
-42P01
+--- error_log eval: main::told('42P01')
 
 
 

@@ -47,6 +47,10 @@ EOF_CONFIG
 
 plan 'no_plan';
 use_database();
+
+# asked a second time nothing is missed any more
+our $Missed = repeat_each() > 1 ? '' : 'X-Cache: MISS';
+
 no_root_location();
 no_long_string();
 run_tests();
@@ -158,10 +162,10 @@ X-Query: \d+\.\d{3}
 --- error_code eval
 [200, 200, 404, 404, 401]
 --- response_headers eval
-["X-Cache: MISS\nX-Project: " . main::project('alpha'),
+["$::Missed\nX-Project: " . main::project('alpha'),
  "X-Cache: HIT\nX-Project: " . main::project('alpha'),
  "X-Cache: HIT\nX-Project: " . main::project('alpha'),
- "X-Cache: MISS\nX-Project: " . main::project('beta'),
+ "$::Missed\nX-Project: " . main::project('beta'),
  "! X-Cache\n! X-Project"]
 
 
