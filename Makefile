@@ -59,6 +59,13 @@ CC_SAN     = -fsanitize=address,undefined -fno-omit-frame-pointer \
              -U_FORTIFY_SOURCE -O1
 LD_SAN     = -fsanitize=address,undefined
 
+else ifneq ($(COVERAGE),)
+
+FLAVOUR   := $(FLAVOUR)-coverage
+OUT        = $(BUILD)/coverage
+CC_SAN     = --coverage -fprofile-update=atomic -U_FORTIFY_SOURCE -O0
+LD_SAN     = --coverage
+
 else
 
 # tests with another nginx leave the module for the installed one as it is
@@ -87,15 +94,15 @@ SRC_FLAGS  = --with-compat --with-debug --with-threads --with-pcre-jit \
              --prefix=$(TREE)/prefix --error-log-path=stderr
 
 
-.PHONY: all module nginx deps deps-build deps-deb test lint demo bench fuzz deb \
-        install clean help FORCE
+.PHONY: all module nginx deps deps-build deps-deb test coverage lint demo \
+        bench fuzz deb install clean help FORCE
 
 all: module
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
-	@printf '\nTargets: module nginx deps test lint demo bench fuzz deb'
-	@printf ' install clean\n'
+	@printf '\nTargets: module nginx deps test coverage lint demo bench fuzz'
+	@printf ' deb install clean\n'
 
 
 # configure writes nowhere but below $(TREE); a tree given with NGINX_SRC is
@@ -174,7 +181,8 @@ TEST_DEPS  = libtest-base-perl libtest-longstring-perl libjson-xs-perl \
              libjson-validator-perl libyaml-libyaml-perl libdbd-pg-perl \
              libdbi-perl libwww-perl liblist-moreutils-perl \
              libipc-run-perl nghttp2-client pgbouncer cppcheck shellcheck \
-             clang git chromium chromium-driver gnuplot-nox
+             clang git chromium chromium-driver gnuplot-nox gcovr \
+             prometheus
 DEB_DEPS   = dpkg-dev debhelper fakeroot lintian
 
 deps: DEPS = $(BUILD_DEPS) $(RUN_DEPS) $(TEST_DEPS) $(DEB_DEPS)
@@ -199,6 +207,23 @@ test: deps
 	@$(MAKE) --no-print-directory $(if $(NGINX_SRC),nginx,module)
 	@BUILD=$(BUILD) MODULE=$(SO) NGINX_BINARY=$(NGINX) \
 	    REPEAT=$(REPEAT) SANITIZE=$(SANITIZE) t/run $(T)
+
+# the lines that the suite comes by, and those that it does not; workers that
+# are killed say nothing of theirs.  The workers' user writes the counts
+
+coverage: deps
+	@$(MAKE) --no-print-directory module COVERAGE=1
+	@$(MAKE) --no-print-directory coverage-run COVERAGE=1 T="$(T)"
+
+coverage-run:
+	@find $(OBJS)/addon -name '*.gcda' -delete
+	@chmod a+rwx $(OBJS)/addon/*/
+	@BUILD=$(BUILD) MODULE=$(SO) NGINX_BINARY=$(NGINX) t/run $(T); \
+	status=$$?; \
+	gcovr --root . --object-directory $(OBJS)/addon --filter src/ \
+	    --filter ngx_http_lunary_module.c $(OBJS)/addon \
+	    | tee $(OUT)/report; \
+	exit $$status
 
 lint:
 	@t/lint

@@ -417,6 +417,7 @@ ngx_lunary_pool_live(ngx_lunary_pool_t *pool)
 static void
 ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
 {
+    ngx_uint_t          most;
     ngx_msec_t          rest;
     ngx_queue_t        *item;
     ngx_lunary_conn_t  *c;
@@ -426,9 +427,10 @@ ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
      * one place PostgreSQL may refuse both
      */
 
-    need = ngx_min(need, pool->down ? 1 : pool->conf.connecting);
+    most = pool->down ? 1 : pool->conf.connecting;
 
-    while (pool->nconnecting < need
+    while (pool->nconnecting < most
+           && pool->nconnecting < need
            && !ngx_queue_empty(&pool->free))
     {
         rest = ngx_lunary_hosts_rest(&pool->hosts);
