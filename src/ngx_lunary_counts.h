@@ -12,10 +12,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-
-
-/* SQLSTATE classes are two characters of 0-9 and A-Z */
-#define NGX_LUNARY_SQLSTATE_CLASSES  (36 * 36)
+#include "ngx_lunary_sqlstate.h"
 
 
 /* only ever grow; shared by all workers */
@@ -40,34 +37,6 @@ typedef struct {
     ngx_atomic_t  checking;
     ngx_atomic_t  waiting;              /* requests in the queues */
 } ngx_lunary_gauges_t;
-
-
-/* the place of a class among the counters: "57P01" and "57014" share one */
-
-static ngx_inline ngx_uint_t
-ngx_lunary_sqlstate_class(const char *sqlstate)
-{
-    ngx_uint_t  i, n, d;
-
-    n = 0;
-
-    for (i = 0; i < 2; i++) {
-
-        if (sqlstate[i] >= '0' && sqlstate[i] <= '9') {
-            d = sqlstate[i] - '0';
-
-        } else if (sqlstate[i] >= 'A' && sqlstate[i] <= 'Z') {
-            d = sqlstate[i] - 'A' + 10;
-
-        } else {
-            return 0;
-        }
-
-        n = n * 36 + d;
-    }
-
-    return n;
-}
 
 
 #endif /* _NGX_LUNARY_COUNTS_H_INCLUDED_ */

@@ -3,6 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 #include "ngx_lunary_pool.h"
+#include "ngx_lunary_sqlstate.h"
 
 
 /*
@@ -17,15 +18,6 @@
 /* the schema is looked at anew, and a line repeated, no more often */
 #define NGX_LUNARY_SCHEMA_PACE  1000
 #define NGX_LUNARY_FAULT_PACE   10000
-
-
-typedef enum {
-    NGX_LUNARY_RETRY_UNAVAILABLE = 0,
-    NGX_LUNARY_RETRY_PREPARE,
-    NGX_LUNARY_ANSWER_TIMEOUT,
-    NGX_LUNARY_ANSWER_SCHEMA,
-    NGX_LUNARY_ANSWER_FAILED
-} ngx_lunary_verdict_e;
 
 
 static void ngx_lunary_pool_owner(ngx_lunary_pool_t *pool);
@@ -48,7 +40,6 @@ static void ngx_lunary_pool_done(ngx_lunary_query_t *q,
     ngx_lunary_result_e result);
 static void ngx_lunary_pool_retry(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q, ngx_lunary_result_e otherwise);
-static ngx_lunary_verdict_e ngx_lunary_pool_verdict(const char *sqlstate);
 static void ngx_lunary_pool_retire(ngx_lunary_pool_t *pool,
     ngx_lunary_conn_t *c);
 static void ngx_lunary_pool_renew(ngx_lunary_pool_t *pool);
@@ -71,7 +62,6 @@ static void ngx_lunary_pool_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected);
 
 static void ngx_lunary_pool_fault(ngx_lunary_pool_t *pool,
     ngx_lunary_conn_t *c, const char *sqlstate, const char *what);
-static ngx_uint_t ngx_lunary_pool_is_told(const char *sqlstate);
 static void ngx_lunary_pool_count_state(ngx_lunary_pool_t *pool,
     const char *sqlstate);
 
@@ -587,46 +577,6 @@ ngx_lunary_pool_retry(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
 }
 
 
-/* what a SQLSTATE means for the request; "" is a lost connection */
-
-static ngx_lunary_verdict_e
-ngx_lunary_pool_verdict(const char *sqlstate)
-{
-    static const char  *unavailable[] = {
-        "08", "28", "53", "3D000", "57P01", "57P02", "57P03", "57P04", "57P05",
-        "40001", "40P01", NULL
-    };
-
-    ngx_uint_t  i;
-
-    for (i = 0; unavailable[i]; i++) {
-        if (ngx_strncmp(sqlstate, unavailable[i], ngx_strlen(unavailable[i]))
-            == 0)
-        {
-            return NGX_LUNARY_RETRY_UNAVAILABLE;
-        }
-    }
-
-    if (ngx_strcmp(sqlstate, "26000") == 0
-        || ngx_strcmp(sqlstate, "0A000") == 0)
-    {
-        return NGX_LUNARY_RETRY_PREPARE;
-    }
-
-    if (ngx_strcmp(sqlstate, "57014") == 0
-        || ngx_strcmp(sqlstate, "55P03") == 0)
-    {
-        return NGX_LUNARY_ANSWER_TIMEOUT;
-    }
-
-    if (ngx_strncmp(sqlstate, "42", 2) == 0) {
-        return NGX_LUNARY_ANSWER_SCHEMA;
-    }
-
-    return NGX_LUNARY_ANSWER_FAILED;
-}
-
-
 /*
  * nobody knows what else is wrong with a session that gave a 500.  Where one
  * made since did no better it may finish its moment, lest each request makes
@@ -820,7 +770,7 @@ ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     ngx_lunary_verdict_e   verdict;
 
     pool = c->owner->data;
-    verdict = ngx_lunary_pool_verdict(sqlstate);
+    verdict = ngx_lunary_sqlstate_verdict(sqlstate);
 
     ngx_cpystrn((u_char *) q->sqlstate, (u_char *) sqlstate,
                 NGX_LUNARY_SQLSTATE_LEN);
@@ -829,15 +779,15 @@ ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 
     switch (verdict) {
 
-    case NGX_LUNARY_RETRY_UNAVAILABLE:
-    case NGX_LUNARY_RETRY_PREPARE:
+    case NGX_LUNARY_VERDICT_UNAVAILABLE:
+    case NGX_LUNARY_VERDICT_PREPARE:
         ngx_lunary_pool_fault(pool, c, sqlstate,
                               q->retried || q->committed
                               ? "failed a query, given up"
                               : "failed a query, sent again");
         c->retire = 1;
 
-        if (verdict == NGX_LUNARY_RETRY_PREPARE) {
+        if (verdict == NGX_LUNARY_VERDICT_PREPARE) {
             ngx_lunary_pool_renew(pool);
             ngx_lunary_pool_retry(pool, q, NGX_LUNARY_FAILED);
             return;
@@ -846,13 +796,13 @@ ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
         ngx_lunary_pool_retry(pool, q, NGX_LUNARY_UNAVAILABLE);
         return;
 
-    case NGX_LUNARY_ANSWER_TIMEOUT:
+    case NGX_LUNARY_VERDICT_TIMEOUT:
         ngx_lunary_pool_fault(pool, c, sqlstate,
                               "cancelled a query, answered with 504");
         ngx_lunary_pool_done(q, NGX_LUNARY_TIMEOUT);
         return;
 
-    case NGX_LUNARY_ANSWER_SCHEMA:
+    case NGX_LUNARY_VERDICT_SCHEMA:
         ngx_lunary_pool_renew(pool);
         /* fall through */
 
@@ -985,7 +935,7 @@ ngx_lunary_pool_fault(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c,
 
     *p = '\0';
 
-    told = ngx_lunary_pool_is_told(sqlstate) && c->pg.reason[0];
+    told = ngx_lunary_sqlstate_is_told(sqlstate) && c->pg.reason[0];
 
     ngx_log_error(NGX_LOG_ERR, pool->log, 0,
                   "database \"%V\" %s (SQLSTATE %s%s%s)%s",
@@ -1000,30 +950,6 @@ ngx_lunary_pool_fault(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c,
     pool->fault_what = what;
     pool->fault_time = ngx_current_msec;
     pool->faults = 0;
-}
-
-
-/* classes of which the text speaks of the server, and quotes no value */
-
-static ngx_uint_t
-ngx_lunary_pool_is_told(const char *sqlstate)
-{
-    ngx_uint_t  i;
-
-    static const char  *told[] = { "08", "0A", "25", "26", "28", "3D", "40",
-                                   "42", "53", "55", "57", NULL };
-
-    if (*sqlstate == '\0') {
-        return 1;
-    }
-
-    for (i = 0; told[i]; i++) {
-        if (ngx_strncmp(sqlstate, told[i], 2) == 0) {
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 

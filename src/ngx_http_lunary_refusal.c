@@ -1,0 +1,149 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "ngx_http_lunary_refusal.h"
+#include "ngx_http_lunary_auth.h"
+#include "ngx_http_lunary_stream.h"
+
+
+static ngx_uint_t ngx_http_lunary_intercepted(ngx_http_request_t *r,
+    ngx_uint_t status);
+static ngx_int_t ngx_http_lunary_refusal_headers(ngx_http_request_t *r,
+    ngx_uint_t status, ngx_http_lunary_key_e verdict);
+
+
+typedef struct {
+    ngx_uint_t   status;
+    ngx_str_t    body;
+} ngx_http_lunary_refusal_t;
+
+
+/* by outcome */
+
+static ngx_http_lunary_refusal_t  ngx_http_lunary_refusals[] = {
+    { 0, ngx_null_string },
+    { NGX_HTTP_OK, ngx_null_string },
+    { NGX_HTTP_NOT_ALLOWED,
+      ngx_string("{\"message\": \"Method not allowed\"}") },
+    { NGX_HTTP_UNAUTHORIZED, ngx_null_string },
+    { NGX_HTTP_NOT_FOUND,
+      ngx_string("{\"message\": \"Run not found\"}") },
+    { NGX_HTTP_SERVICE_UNAVAILABLE,
+      ngx_string("{\"message\": \"Service unavailable\"}") },
+    { NGX_HTTP_SERVICE_UNAVAILABLE,
+      ngx_string("{\"message\": \"Service unavailable\"}") },
+    { NGX_HTTP_SERVICE_UNAVAILABLE,
+      ngx_string("{\"message\": \"Service unavailable\"}") },
+    { NGX_HTTP_GATEWAY_TIME_OUT,
+      ngx_string("{\"message\": \"Gateway timeout\"}") },
+    { NGX_HTTP_INTERNAL_SERVER_ERROR,
+      ngx_string("{\"message\": \"Internal server error\"}") }
+};
+
+
+ngx_int_t
+ngx_http_lunary_refusal_send(ngx_http_request_t *r,
+    ngx_http_lunary_outcome_e outcome, ngx_http_lunary_key_e verdict)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_str_t     body;
+    ngx_uint_t    status;
+    ngx_chain_t   out;
+
+    status = ngx_http_lunary_refusals[outcome].status;
+
+    if (ngx_http_lunary_intercepted(r, status)) {
+        return status;
+    }
+
+    b = ngx_create_temp_buf(r->pool, 128);
+    if (b == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    body = ngx_http_lunary_refusals[outcome].body;
+
+    if (outcome == NGX_HTTP_LUNARY_DENIED) {
+        b->last = ngx_slprintf(b->pos, b->end, "{\"message\": \"%V\"}",
+                               ngx_http_lunary_key_message(verdict));
+    } else {
+        b->last = ngx_cpymem(b->pos, body.data, body.len);
+    }
+
+    b->last_buf = (r == r->main) ? 1 : 0;
+    b->last_in_chain = 1;
+
+    if (ngx_http_lunary_refusal_headers(r, status, verdict) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_lunary_send_header(r, status, b->last - b->pos);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+/* whether nginx would send an error page for the status */
+
+static ngx_uint_t
+ngx_http_lunary_intercepted(ngx_http_request_t *r, ngx_uint_t status)
+{
+    ngx_uint_t                 i;
+    ngx_http_err_page_t       *page;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (clcf->error_pages == NULL || r->error_page || r->uri_changes == 0) {
+        return 0;
+    }
+
+    page = clcf->error_pages->elts;
+
+    for (i = 0; i < clcf->error_pages->nelts; i++) {
+        if (page[i].status == (ngx_int_t) status) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_refusal_headers(ngx_http_request_t *r, ngx_uint_t status,
+    ngx_http_lunary_key_e verdict)
+{
+    ngx_table_elt_t  *h;
+
+    switch (status) {
+
+    case NGX_HTTP_UNAUTHORIZED:
+        h = ngx_http_lunary_header(r, "WWW-Authenticate",
+                                   ngx_http_lunary_challenge(verdict));
+        r->headers_out.www_authenticate = h;
+        break;
+
+    case NGX_HTTP_NOT_ALLOWED:
+        h = ngx_http_lunary_header(r, "Allow", "GET, HEAD");
+        break;
+
+    case NGX_HTTP_SERVICE_UNAVAILABLE:
+        h = ngx_http_lunary_header(r, "Retry-After", "1");
+        break;
+
+    default:
+        return NGX_OK;
+    }
+
+    return h ? NGX_OK : NGX_ERROR;
+}

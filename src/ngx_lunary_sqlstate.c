@@ -1,0 +1,90 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include "ngx_lunary_sqlstate.h"
+
+
+ngx_lunary_verdict_e
+ngx_lunary_sqlstate_verdict(const char *sqlstate)
+{
+    static const char  *unavailable[] = {
+        "08", "28", "53", "3D000", "57P01", "57P02", "57P03", "57P04", "57P05",
+        "40001", "40P01", NULL
+    };
+
+    ngx_uint_t  i;
+
+    for (i = 0; unavailable[i]; i++) {
+        if (ngx_strncmp(sqlstate, unavailable[i], ngx_strlen(unavailable[i]))
+            == 0)
+        {
+            return NGX_LUNARY_VERDICT_UNAVAILABLE;
+        }
+    }
+
+    if (ngx_strcmp(sqlstate, "26000") == 0
+        || ngx_strcmp(sqlstate, "0A000") == 0)
+    {
+        return NGX_LUNARY_VERDICT_PREPARE;
+    }
+
+    if (ngx_strcmp(sqlstate, "57014") == 0
+        || ngx_strcmp(sqlstate, "55P03") == 0)
+    {
+        return NGX_LUNARY_VERDICT_TIMEOUT;
+    }
+
+    if (ngx_strncmp(sqlstate, "42", 2) == 0) {
+        return NGX_LUNARY_VERDICT_SCHEMA;
+    }
+
+    return NGX_LUNARY_VERDICT_FAILED;
+}
+
+
+ngx_uint_t
+ngx_lunary_sqlstate_is_told(const char *sqlstate)
+{
+    ngx_uint_t  i;
+
+    static const char  *told[] = { "08", "0A", "25", "26", "28", "3D", "40",
+                                   "42", "53", "55", "57", NULL };
+
+    if (*sqlstate == '\0') {
+        return 1;
+    }
+
+    for (i = 0; told[i]; i++) {
+        if (ngx_strncmp(sqlstate, told[i], 2) == 0) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+ngx_uint_t
+ngx_lunary_sqlstate_class(const char *sqlstate)
+{
+    ngx_uint_t  i, n, d;
+
+    n = 0;
+
+    for (i = 0; i < 2; i++) {
+
+        if (sqlstate[i] >= '0' && sqlstate[i] <= '9') {
+            d = sqlstate[i] - '0';
+
+        } else if (sqlstate[i] >= 'A' && sqlstate[i] <= 'Z') {
+            d = sqlstate[i] - 'A' + 10;
+
+        } else {
+            return 0;
+        }
+
+        n = n * 36 + d;
+    }
+
+    return n;
+}

@@ -1,0 +1,42 @@
+
+/*
+ * What PostgreSQL's error codes mean here.  A SQLSTATE is five characters of
+ * 0-9 and A-Z, the first two of them its class; "" is a lost connection.
+ */
+
+
+#ifndef _NGX_LUNARY_SQLSTATE_H_INCLUDED_
+#define _NGX_LUNARY_SQLSTATE_H_INCLUDED_
+
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+
+
+#define NGX_LUNARY_SQLSTATE_CLASSES  (36 * 36)
+
+
+/* what becomes of a query that failed with it */
+
+typedef enum {
+    NGX_LUNARY_VERDICT_UNAVAILABLE = 0,  /* again; then 503 */
+    NGX_LUNARY_VERDICT_PREPARE,          /* again, prepared anew; then 500 */
+    NGX_LUNARY_VERDICT_TIMEOUT,          /* 504 */
+    NGX_LUNARY_VERDICT_SCHEMA,           /* 500, all sessions look anew */
+    NGX_LUNARY_VERDICT_FAILED            /* 500 */
+} ngx_lunary_verdict_e;
+
+
+ngx_lunary_verdict_e ngx_lunary_sqlstate_verdict(const char *sqlstate);
+
+/* 1: the server's text speaks of the server, and quotes no value; else 0 */
+ngx_uint_t ngx_lunary_sqlstate_is_told(const char *sqlstate);
+
+/*
+ * the place of its class among NGX_LUNARY_SQLSTATE_CLASSES counters: "57P01"
+ * and "57014" share one.  0, the place of class 00, where it is none
+ */
+ngx_uint_t ngx_lunary_sqlstate_class(const char *sqlstate);
+
+
+#endif /* _NGX_LUNARY_SQLSTATE_H_INCLUDED_ */
