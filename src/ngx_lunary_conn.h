@@ -26,7 +26,7 @@
 #define NGX_LUNARY_FEATURES      4
 
 /* queries on one connection, and what prepares a session */
-#define NGX_LUNARY_DEPTH         4
+#define NGX_LUNARY_DEPTH         8
 #define NGX_LUNARY_FLIGHTS       (NGX_LUNARY_DEPTH + 4)
 
 /* a query under way for longer, in milliseconds, is not to be waited behind */
