@@ -399,6 +399,10 @@ ngx_lunary_conninfo_hosts(ngx_pool_t *pool, PQconninfoOption *options,
     for (i = 0; i < n; i++) {
 
         host = ngx_array_push(&ci->hosts);
+        if (host == NULL) {
+            return "no memory";
+        }
+
         ngx_memzero(host, sizeof(ngx_lunary_host_t));
 
         reason = ngx_lunary_conninfo_item(pool, hosts, i, &host->host);
@@ -511,12 +515,13 @@ ngx_lunary_conninfo_resolve(ngx_conf_t *cf, ngx_lunary_conninfo_t *ci,
             continue;
         }
 
+        *failed = host[i].label;
+
         ngx_memzero(&u, sizeof(ngx_url_t));
         u.host = host[i].name;
         u.default_port = 5432;
 
         if (ngx_inet_resolve_host(cf->pool, &u) != NGX_OK) {
-            *failed = host[i].label;
             return u.err ? u.err : "host not found";
         }
 
@@ -530,6 +535,10 @@ ngx_lunary_conninfo_resolve(ngx_conf_t *cf, ngx_lunary_conninfo_t *ci,
                                 NGX_SOCKADDR_STRLEN, 0);
 
             addr = ngx_array_push(host[i].addrs);
+            if (addr == NULL) {
+                return "no memory";
+            }
+
             *addr = ngx_lunary_conninfo_copy(cf->pool, (char *) text, len);
 
             if (*addr == NULL) {

@@ -1,8 +1,11 @@
 # Memory that cannot be had: the n-th allocation of the worker fails, for
-# every n that a request has, on each path a request may take.  It ends in a
+# every n that a request has, on each path a request may take; and likewise the
+# n-th of the module's calls into nginx and libpq, of those that may fail, for
+# a pool of nginx's that has room left asks for nothing.  The request ends in a
 # 500 or 503, is cut off, or goes well all the same; the next one is right.
 # (504 where libpq had no memory to say that a query was over: it waits on.)
-# And a zone of shared memory that is full.
+# The same for nginx -t and for a worker that starts.  And a zone of shared
+# memory that is full.
 #
 #   LUNARY_ALLOC_MAX=100000 LUNARY_ALLOC_STEP=1     each, also of the longest
 
@@ -11,10 +14,11 @@ use warnings;
 
 use lib 't/lib';
 use JSON::XS qw( decode_json );
+use Lunary::Dns;
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test;
-use Lunary::Util qw( project_dir run_cmd tmpdir wait_until write_file );
+use Lunary::Util qw( free_port project_dir run_cmd tmpdir wait_until write_file );
 use Test::More;
 use Time::HiRes qw( time );
 
@@ -25,32 +29,55 @@ my $most = $ENV{LUNARY_ALLOC_MAX} // 400;
 my $step = $ENV{LUNARY_ALLOC_STEP};
 
 my $dir = tmpdir('alloc');
-my ($status, $said) = run_cmd('gcc', '-O2', '-Wall', '-Werror', '-shared',
-    '-fPIC', '-fno-builtin', '-o', "$dir/fail.so",
-    project_dir() . '/t/lib/alloc/fail.c');
-is($status, 0, 'the library is built') or BAIL_OUT($said);
+
+# what may fail, by its number in t/lib/fail/fail.h
+my ($memory, $call, $epoll, $flush) = 0 .. 3;
+
+for my $name (qw( memory calls )) {
+    my ($status, $said) = run_cmd('gcc', '-O2', '-Wall', '-Werror', '-shared',
+        '-fPIC', '-fno-builtin', '-o', "$dir/$name.so",
+        project_dir() . "/t/lib/fail/$name.c");
+    is($status, 0, "$name.so is built") or BAIL_OUT($said);
+}
 
 write_file("$dir/shared", "\0" x 4096);
 $ENV{LUNARY_ALLOC} = "$dir/shared";
-local $ENV{TEST_NGINX_LD_PRELOAD} = "$dir/fail.so";
+local $ENV{TEST_NGINX_LD_PRELOAD} = "$dir/memory.so";
 
 open my $shared, '+<:raw', "$dir/shared" or die $!;
 
-sub set {
+# from now on the calls $first to $last of this kind fail in the process
+sub fail_in {
+    my ($pid, $kind, $first, $last) = @_;
+
     sysseek $shared, 0, 0;
-    syswrite $shared, pack 'q5', @_;
+    syswrite $shared, pack 'q7', $pid, 0, $kind, 0, $first, $last // $first,
+                           0;
 }
 
-sub get {
+# or that one fails in a process that is yet to start, which has none of these
+# two pids
+sub fail_but_in {
+    my ($one, $other, $kind, $n) = @_;
+
     sysseek $shared, 0, 0;
-    sysread $shared, my $bytes, 40;
-    return unpack 'q5', $bytes;
+    syswrite $shared, pack 'q7', -$one, $other, $kind, 0, $n, $n, 0;
+}
+
+# no more; tells how many did
+sub failed {
+    sysseek $shared, 0, 0;
+    sysread $shared, my $bytes, 56;
+    sysseek $shared, 0, 0;
+    syswrite $shared, "\0" x 56;
+    return (unpack 'q7', $bytes)[6];
 }
 
 
 my $pg = Lunary::Pg->new;
+my $dns = Lunary::Dns->new('db.test' => ['127.0.0.1']);
 my $alpha = key('alpha');
-my ($run, $thread) = (run_id(101), run_id(501));
+my ($run, $below, $thread) = map { run_id($_) } 101, 103, 501;
 my $large = run_id(880000);
 
 $pg->do(q{insert into run (id, project_id, type) values (?, ?, 'chain')},
@@ -72,23 +99,43 @@ EOF_CONFIG
 
 # small pools, so that nginx has to ask for memory as often as can be
 my $nginx = Lunary::Nginx->new(log_level => 'error',
-    allow => qr/(?:malloc|posix_memalign)\(.* failed/,
+    allow => qr/(?:malloc|posix_memalign|mmap|epoll_ctl|open)\(.*failed
+                |could\ not\ be\ added|exited\ with\ fatal\ code
+                |\[emerg\]/x,
     http => 'lunary_database "' . $pg->conninfo . q{";
         connection_pool_size 256;
         request_pool_size 256;
         lunary_pool max=1;
         lunary_queue 16 timeout=2s;
         lunary_query_timeout 500ms;},
+    server => 'listen 127.0.0.1:' . (my $narrow = free_port())
+              . ' sndbuf=4k;',
     config => $place->('whole', '')
         . $place->('stream', 'lunary_buffers 4k max=8k;
                               lunary_max_temp_file_size 0;')
         . $place->('spool', 'lunary_buffers 4k max=8k;')
         . $place->('cache', 'lunary_key_cache zone=keys:256k valid=1ms;')
-        . $place->('connect', 'lunary_pool max=1 idle=1ms;')
+        . $place->('connect', 'lunary_pool max=1 idle=1ms lifetime=1ms;')
+        . $place->('resolve', "lunary_pool max=1 idle=1ms lifetime=1ms;
+            resolver 127.0.0.1:$dns->{port} ipv6=off;
+            lunary_database '" . $pg->conninfo(host => 'db.test') . "';")
         . $place->('unprepared', 'lunary_prepare off; lunary_pool max=1
-                                                      idle=1ms;')
-        . 'location = /status { lunary_status; }');
-$nginx->start;
+                                                      idle=1ms lifetime=1ms;')
+        . $place->('shown', join ' ', map { "add_header X-$_ \$lunary_$_;" }
+                            qw( outcome project_id runs query_time ))
+        . $place->('page', 'error_page 404 = /status;')
+        . 'location = /status { lunary_status; }
+           location = /ready { lunary_status ready; }
+           location = /away {
+               lunary_database "host=localhost port=1 dbname=x user=x";
+               lunary_status ready;
+           }');
+
+# only the workers' master and its children are looked into
+{
+    local $ENV{LD_AUDIT} = "$dir/calls.so";
+    $nginx->start;
+}
 
 my $worker = wait_until { ($nginx->worker_pids)[0] } 10, 'a worker';
 
@@ -97,7 +144,8 @@ sub ask {
 
     my $slow = delete $more{slow};
     my $method = delete $more{method} // 'GET';
-    my $client = $nginx->client(timeout => 6, rcvbuf => $slow ? 2048 : undef);
+    my $client = $nginx->client(timeout => 6, $slow
+        ? (port => $narrow, rcvbuf => 2048) : ());
 
     $client->send($client->request($method, $path,
         Authorization => "Bearer $alpha", %more));
@@ -116,6 +164,7 @@ sub ask {
 
 my @paths = (
     ['a small answer', "/whole/$run", 200],
+    ['a run below another', "/whole/$below", 200],
     ['a thread', "/whole/$thread", 200],
     ['HEAD', "/whole/$run", 200, method => 'HEAD'],
     ['POST', "/whole/$run", 405, method => 'POST', body => 'x' x 100],
@@ -128,16 +177,25 @@ my @paths = (
     ['one that goes to a file', "/spool/$large", 200, slow => 1],
     ['a key that is kept', "/cache/$run", 200],
     ['a connection that is made', "/connect/$run", 200],
+    ['one to a host by its name', "/resolve/$run", 200],
     ['one without prepared statements', "/unprepared/$run", 200],
+    ['variables', "/shown/$run", 200],
+    ['an error page', '/page/x', 200],
     ['metrics', '/status', 200],
     ['metrics as JSON', '/status?format=json', 200],
+    ['metrics by POST', '/status', 405, method => 'POST', body => 'x'],
+    ['ready', '/ready', 200],
+    ['not ready', '/away', 503],
 );
+
+wait_until { ask('/away')->{status} == 503 } 5, 'a failed connect';
 
 for my $path (@paths) {
     my ($name, $uri, $expected, @more) = @$path;
     my $again = sub {
         my $answer = ask($uri, @more);
-        $answer->{body} =~ s/\d+/0/g if $name =~ /^metrics/;
+        $answer->{body} =~ s/\d+/0/g if $name =~ /^metrics|page/;
+        $answer->{body} = '' if $name =~ /^metrics/;
         return $answer;
     };
 
@@ -147,47 +205,106 @@ for my $path (@paths) {
 
     is($good->{status}, $expected, "$name: as it should be") or next;
 
-    my ($n, %count, @wrong) = (1);
+    for my $kind ([memory => $memory], [calls => $call], [epoll => $epoll],
+                  [flush => $flush]) {
+        my ($what, $number) = @$kind;
+        my ($n, %count, @wrong) = (1);
 
-    while ($n <= $most) {
-        set($worker, 0, $n, $n, 0);
-        my $answer = $again->();
-        my $failed = (get())[4];
-        set(0, 0, 0, 0, 0);
+        while ($n <= $most * ($name =~ /JSON/ ? 4 : 1)) {
+            fail_in($worker, $number, $n, $number == $flush ? $n + 1 : $n);
+            my $answer = $again->();
+            my $failed = failed();
 
-        my $word = !$answer->{whole} ? 'cut' : $answer->{status};
-        $count{$word}++;
+            my $word = !$answer->{whole} ? 'cut' : $answer->{status};
+            $count{$word}++;
 
-        push @wrong, "$n: $word"
-            if $word !~ /^(?:cut|50[034])$/
-               && ($word ne $expected
-                   || $name !~ /^metrics/
-                      && $answer->{body} ne $good->{body});
+            push @wrong, "$n: $word"
+                if ($word !~ /^(?:cut|50[034])$/ || $number == $flush)
+                   && ($word ne $expected
+                       || $answer->{body} ne $good->{body});
 
-        my $next = $again->();
-        push @wrong, "after $n: $next->{status}"
-            if $next->{status} != $expected || !$next->{whole}
-               || $name !~ /^metrics/ && $next->{body} ne $good->{body};
+            my $next = $again->();
+            push @wrong, "after $n: $next->{status}"
+                if $next->{status} != $expected || !$next->{whole}
+                   || $next->{body} ne $good->{body};
 
-        last if !$failed;
-        $n += $step // ($n < 60 ? 1 : $name =~ /file/ ? 41 : 11);
+            last if !$failed;
+            $n += $step // ($n < 60 || $number == $call || $name =~ /JSON/ ? 1
+                            : $name =~ /file/ ? 41 : 11);
+        }
+
+        is("@wrong[0 .. ($#wrong < 5 ? $#wrong : 5)]", '',
+           "$name: $n of $what (" . join(', ', map { "$_: $count{$_}" }
+                                         sort keys %count) . ')');
     }
-
-    is("@wrong[0 .. ($#wrong < 5 ? $#wrong : 5)]", '',
-       "$name: $n allocations (" . join(', ', map { "$_: $count{$_}" }
-                                  sort keys %count) . ')');
 }
 
 # and many at a time
-for my $n (map { 4 * $_ } 1 .. 8) {
-    set($worker, 0, $n, $n + 5, 0);
-    ask("/connect/$run");
-    set(0, 0, 0, 0, 0);
+for my $kind ($memory, $call) {
+    for my $n (map { 4 * $_ } 1 .. 8) {
+        fail_in($worker, $kind, $n, $n + 5);
+        ask("/connect/$run");
+        failed();
+    }
 }
 ok(scalar(wait_until { ask("/whole/$run")->{status} == 200 } 5),
    'six in a row');
 
 is(($nginx->worker_pids)[0], $worker, 'the worker lives');
+
+
+# A configuration that cannot be read is refused.
+
+for my $kind ([memory => $memory, 7], [calls => $call, 1]) {
+    my ($what, $number, $by) = @$kind;
+    my ($n, @wrong) = (1);
+
+    while ($n <= $most) {
+        fail_but_in(1, 1, $number, $n);
+        my ($status, $text) = do {
+            local $ENV{LD_AUDIT} = "$dir/calls.so";
+            $nginx->test;
+        };
+        my $failed = failed();
+
+        push @wrong, "$n: $status" if $status != 0 && $status != 256;
+        push @wrong, "$n: ok" if $failed && $status == 0 && $number == $call;
+
+        last if !$failed;
+        $n += $step // $by;
+    }
+
+    is("@wrong", '', "nginx -t: $n of $what");
+}
+
+
+# A worker that cannot start leaves, and the next one serves.
+
+$nginx->configure(config => $place->('whole', ''));
+ok($nginx->reload, 'one pool');
+
+for my $kind ([memory => $memory, 7], [calls => $call, 1]) {
+    my ($what, $number, $by) = @$kind;
+    my ($n, @wrong) = (1);
+
+    while ($n <= $most) {
+        my ($old) = $nginx->worker_pids;
+
+        fail_but_in($nginx->{pid}, $old, $number, $n);
+        $nginx->signal('HUP');
+        wait_until { !grep { $_ == $old } $nginx->worker_pids } 10, 'its end';
+        my $failed = failed();
+
+        $nginx->reload;
+        my $status = ask("/whole/$run")->{status};
+        push @wrong, "after $n: $status" if $status != 200;
+
+        last if !$failed;
+        $n += $step // $by;
+    }
+
+    is("@wrong", '', "a worker that starts: $n of $what");
+}
 
 
 # The key cache is full: who was there longest makes room, all are served.
