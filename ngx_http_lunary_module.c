@@ -470,9 +470,7 @@ ngx_http_lunary_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    if (ngx_http_lunary_status_attach(cycle) != NGX_OK) {
-        return NGX_ERROR;
-    }
+    ngx_http_lunary_status_attach(cycle);
 
     pools = lmcf->pools.elts;
 

@@ -150,11 +150,6 @@ ngx_http_lunary_cache_init(ngx_shm_zone_t *zone, void *data)
 
     shpool = (ngx_slab_pool_t *) zone->shm.addr;
 
-    if (zone->shm.exists) {
-        zone->data = shpool->data;
-        return NGX_OK;
-    }
-
     sh = ngx_slab_calloc(shpool, sizeof(ngx_http_lunary_cache_sh_t));
     if (sh == NULL) {
         return NGX_ERROR;
@@ -170,7 +165,6 @@ ngx_http_lunary_cache_init(ngx_shm_zone_t *zone, void *data)
     /* a full cache is no fault: the least used verdict makes room */
     shpool->log_nomem = 0;
 
-    shpool->data = sh;
     zone->data = sh;
 
     return NGX_OK;

@@ -206,19 +206,13 @@ ngx_http_lunary_status_init_zone(ngx_shm_zone_t *zone, void *data)
 
     shpool = (ngx_slab_pool_t *) zone->shm.addr;
 
-    if (zone->shm.exists) {
-        zone->data = shpool->data;
-        return NGX_OK;
-    }
-
     zone->data = ngx_slab_calloc(shpool, sizeof(ngx_http_lunary_status_sh_t));
-    shpool->data = zone->data;
 
     return zone->data ? NGX_OK : NGX_ERROR;
 }
 
 
-ngx_int_t
+void
 ngx_http_lunary_status_attach(ngx_cycle_t *cycle)
 {
     ngx_http_lunary_main_conf_t  *lmcf;
@@ -233,8 +227,6 @@ ngx_http_lunary_status_attach(ngx_cycle_t *cycle)
 
         ngx_http_lunary_place = &ngx_http_lunary_no_place;
     }
-
-    return NGX_OK;
 }
 
 

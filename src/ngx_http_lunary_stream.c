@@ -385,10 +385,6 @@ ngx_http_lunary_stream_flush(ngx_http_lunary_stream_t *s)
         return NGX_ERROR;
     }
 
-    if (!s->committed) {
-        return NGX_OK;
-    }
-
     ngx_http_lunary_stream_take(s);
 
     if (ngx_http_lunary_stream_commit(s) != NGX_OK
@@ -448,15 +444,17 @@ ngx_http_lunary_stream_finish(ngx_http_lunary_stream_t *s)
 }
 
 
-/* the rest of the file, if any, and the mark of the end */
+/*
+ * the rest of the file, if any, and the mark of the end.  The last thing
+ * written is still there, ready or in the file
+ */
 
 static ngx_int_t
 ngx_http_lunary_stream_end(ngx_http_lunary_stream_t *s)
 {
-    ngx_buf_t    *b;
     ngx_chain_t  *cl;
 
-    if (s->spooling && s->file && s->file_sent < s->file->offset) {
+    if (s->spooling && s->file_sent < s->file->offset) {
         cl = ngx_http_lunary_stream_file_part(s);
         if (cl == NULL) {
             return NGX_ERROR;
@@ -466,23 +464,7 @@ ngx_http_lunary_stream_end(ngx_http_lunary_stream_t *s)
         s->last = &cl->next;
     }
 
-    for (cl = s->ready; cl && cl->next; cl = cl->next) { /* void */ }
-
-    if (cl == NULL) {
-        cl = ngx_alloc_chain_link(s->request->pool);
-        if (cl == NULL) {
-            return NGX_ERROR;
-        }
-
-        b = ngx_calloc_buf(s->request->pool);
-        if (b == NULL) {
-            return NGX_ERROR;
-        }
-
-        cl->buf = b;
-        cl->next = NULL;
-        s->ready = cl;
-    }
+    for (cl = s->ready; cl->next; cl = cl->next) { /* void */ }
 
     cl->buf->recycled = 0;
     cl->buf->last_buf = (s->request == s->request->main) ? 1 : 0;

@@ -151,12 +151,6 @@ ngx_lunary_pg_connect_handler(ngx_event_t *ev)
 
     c = ev->data;
 
-    if (c->close) {
-        ngx_lunary_pg_reason(c->data, "the worker shuts down");
-        ngx_lunary_pg_error(c->data);
-        return;
-    }
-
     ngx_lunary_pg_poll(c->data);
 }
 
@@ -496,10 +490,6 @@ ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg)
 void
 ngx_lunary_pg_pause(ngx_lunary_pg_t *pg)
 {
-    if (pg->paused) {
-        return;
-    }
-
     pg->paused = 1;
 
     if (pg->connection->read->active) {
@@ -512,10 +502,6 @@ void
 ngx_lunary_pg_resume(ngx_lunary_pg_t *pg)
 {
     ngx_connection_t  *c;
-
-    if (!pg->paused) {
-        return;
-    }
 
     pg->paused = 0;
 
