@@ -100,6 +100,19 @@ answers('at first');
 is(get('/behind')->{status}, 200, 'a pool of one');
 
 
+# a private key of no project finds no run
+
+my $homeless = 'cccccccc-0000-4000-8000-0000000000aa';
+$pg->do(q{insert into api_key (type, api_key) values ('private', ?)},
+        $homeless);
+
+for my $method (qw( GET HEAD )) {
+    is($nginx->client->exchange($method, related_uri(101),
+                                Authorization => "Bearer $homeless")
+       ->{status}, 404, "a key of no project, $method: no such run");
+}
+
+
 # a table that is locked
 
 my $dbh = $pg->dbh;

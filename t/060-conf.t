@@ -67,6 +67,9 @@ good($_) for
     'lunary_database "postgres://127.0.0.1,127.0.0.2/db" balance=random;',
     qq{lunary_database "$good" balance=ordered;},
     'lunary_database "host=127.0.0.1 target_session_attrs=prefer-standby";',
+    'lunary_database "host=@abstract,127.0.0.1 hostaddr=,127.0.0.2";',
+    'lunary_database "host=127.0.0.1 keepalives_idle=-1 application_name=";',
+    'lunary_database "host=127.0.0.1 gssencmode=prefer connect_timeout=2";',
     'lunary_pool max=16;', 'lunary_pool max=1 idle=1s lifetime=1d;',
     'lunary_pool connecting=1 max=4;', 'lunary_queue 1 timeout=1ms;',
     'lunary_queue 65535;', 'lunary_connect_timeout 100ms;',
@@ -104,6 +107,18 @@ bad('lunary_database "host=127.0.0.1 target_session_attrs=any-of";',
     qr/target_session_attrs/);
 bad('lunary_database "service=lunary";', qr/service/);
 bad('lunary_database "hostaddr=not-an-address";', qr/hostaddr|address/);
+bad('lunary_database "host=a,b hostaddr=127.0.0.1";', qr/differ in number/);
+bad('lunary_database "host=127.0.0.1 replication=database";',
+    qr/"replication" is not supported/);
+bad('lunary_database "host=127.0.0.1 keepalives_idle=soon";',
+    qr/"keepalives_idle" must be a number/);
+bad("lunary_database \"host=127.0.0.1 password=TopSecret\0\";", qr/zero byte/);
+
+for my $file (qw( sslrootcert sslcert sslkey sslcrl passfile )) {
+    bad("lunary_database \"host=127.0.0.1 $file=/no/such/file\";",
+        qr/the file of "$file" cannot be found/);
+}
+
 bad("lunary_database \"$good\" balance=none;", qr/balance/);
 bad("lunary_database \"$good\" nonsense;", qr/nonsense|parameter/);
 bad("lunary_database \"$good\";\nlunary_database \"$good\";" =~ s/\n/ /r,
@@ -115,11 +130,13 @@ bad("lunary_pool $_;", qr/lunary_pool|parameter|value|$_/)
         'nonsense=1', 'nonsense', 'max=1.5';
 bad('lunary_pool;', qr/invalid number of arguments/);
 bad('lunary_pool max=1; lunary_pool max=2;', qr/duplicate/);
+bad('lunary_pool max=2 connecting=3;', qr/greater than its "max"/);
 
 bad("lunary_queue $_;", qr/lunary_queue|parameter|value|expected/)
     for 'x', '-1', '0', '1 timeout=x', '1 timeout=', '1 nonsense', '1 2',
         '99999999999999999999';
 bad('lunary_queue;', qr/invalid number of arguments/);
+bad('lunary_queue 1; lunary_queue 2;', qr/duplicate/);
 
 for my $name (qw( lunary_connect_timeout lunary_query_timeout )) {
     bad("$name x;", qr/invalid value|$name/);
@@ -138,10 +155,13 @@ bad("lunary_key_cache $_;", qr/lunary_key_cache|zone|parameter|value|size|expect
         'zone=:1m', 'zone=keys:1', 'zone=keys:1m valid=x',
         'zone=keys:1m valid=', 'zone=keys:1m nonsense', 'valid=1s';
 
+bad('lunary_key_cache off; lunary_key_cache zone=keys:1m;', qr/duplicate/);
+
 bad("lunary_buffers $_;", qr/lunary_buffers|parameter|value|max|size/)
     for 'x', '0', '4k max=x', '4k max=', '4k max=1k', '4k nonsense',
         '-4k';
 bad('lunary_buffers;', qr/invalid number of arguments/);
+bad('lunary_buffers 4k; lunary_buffers 8k;', qr/duplicate/);
 
 bad('lunary_max_temp_file_size x;', qr/invalid value|lunary_max_temp/);
 bad('lunary_null_fields maybe;', qr/invalid value|omit/);

@@ -378,3 +378,24 @@ lunary_key_cache zone=keys:64k;
 ['s3cret', ('s3cret|secr3t|lunary_ro|cccccccc-|a001') x 3]
 --- no_error_log eval
 [qr/s3cret|secr3t|cccccccc-/]
+
+
+
+=== TEST 20: nothing behind a redirect from where the module did nothing
+--- http_config eval: $::Http
+--- config eval
+"$::Related
+location = /gone {
+    error_page 404 /elsewhere;
+    return 404;
+}
+location = /elsewhere {
+    add_header X-Outcome [\$lunary_outcome] always;
+    return 200 ok;
+}"
+--- request
+GET /gone
+--- error_code: 404
+--- response_headers
+X-Outcome: []
+

@@ -670,6 +670,26 @@ sub conf_test {
 }
 
 
+# more databases than are looked after in common are each for itself
+
+my $many = Lunary::Nginx->new(config => join '', map { <<"EOF_CONFIG" }
+        location = /ready$_ {
+            lunary_database "host=127.0.0.1 port=1 dbname=d$_ user=none";
+            lunary_pool max=1;
+            lunary_status ready;
+        }
+EOF_CONFIG
+    1 .. 258)->start;
+
+for my $n (1, 258) {
+    ok(wait_until { $many->client->get("/ready$n")->{status} == 503 } 5,
+       "database $n: is not ready");
+}
+
+like($many->log_since(0), qr/too many databases/, 'and the log tells of it');
+$many->stop;
+
+
 # nothing of it all tells a key
 
 my $key = key('alpha');

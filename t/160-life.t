@@ -10,7 +10,7 @@ use Lunary::Load qw( expected slow soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri run_id );
-use Lunary::Util qw( wait_until );
+use Lunary::Util qw( read_file wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -161,5 +161,24 @@ cmp_ok(time - $start, '<', 5, 'quit: not longer than worker_shutdown_timeout');
 is(join(' ', map { $_->answer->{status} } @clients), '0 0 0',
    'quit: their clients see the end of the connection');
 soon { !$pg->sessions } 3, 'quit: no session is left behind';
+
+
+# nginx's cache manager and loader, which serve nobody, make no session
+
+my $cached = Lunary::Nginx->new(
+    http => 'lunary_database "' . $pg->conninfo . '"; lunary_pool max=1;
+        proxy_cache_path cache keys_zone=cache:1m loader_sleep=1ms;',
+    config => <<'EOF_CONFIG')->start;
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
+        }
+EOF_CONFIG
+
+is($cached->client->get(related_uri($small[0]), Authorization => $bearer)
+   ->{status}, 200, 'beside a cache manager');
+is(scalar(grep { read_file("/proc/$_/cmdline") =~ /cache manager/ }
+          $cached->worker_pids), 1, 'there is one');
+is($pg->sessions, 1, 'the session is the one of the worker');
+$cached->stop;
 
 done_testing();

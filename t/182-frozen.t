@@ -9,6 +9,7 @@ use Lunary::Load qw( expected soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri run_id );
+use Lunary::Util qw( wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -96,6 +97,38 @@ for my $long (0.8, 6) {
 
 soon { $pg->sessions <= 4 } 5, 'no more sessions than the pool has';
 soon { !$pg->sessions(q{state = 'active'}) } 3, 'no query is left';
+
+# one session breaks while the process behind another stands still: the check
+# of that one has no answer, and it is given up
+
+$nginx->configure(config => <<"EOF_CONFIG");
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related\$" {
+            lunary_database "${\ $pg->conninfo(application_name => 'two') }";
+            lunary_pool max=2;
+            lunary_connect_timeout 300ms;
+            lunary_related_runs \$run_id;
+        }
+EOF_CONFIG
+ok($nginx->reload, 'a pool of two');
+
+my $pids = wait_until {
+    my @clients = map { $nginx->client->connect } 1 .. 8;
+    $_->send($_->request('GET', related_uri($numbers[0]),
+                         Authorization => $bearer)) for @clients;
+    $_->answer for @clients;
+    my $found = $pg->dbh->selectcol_arrayref(q{select pid
+        from pg_stat_activity where application_name = 'two'});
+    @$found == 2 ? $found : undef;
+} 10, 'two sessions';
+
+my $mark = $nginx->mark;
+kill 'STOP', $pids->[0];
+$pg->value('select pg_terminate_backend(?::int)', $pids->[1]);
+ok(wait_until {
+       $nginx->log_since($mark) =~ /no answer to a check/
+   } 5, 'a check without an answer');
+is(get(related_uri($numbers[0]))->{status}, 200, 'others are served');
+kill 'CONT', $pids->[0];
 
 $nginx->stop;
 soon { !$pg->sessions } 5, 'no session is left behind';

@@ -26,7 +26,7 @@ for my $one ([file => ''],
              [tight => 'lunary_buffers 4k max=8k;'],
              [limited => 'lunary_max_temp_file_size 2m;'],
              [shallow => 'lunary_max_temp_file_size 1;'],
-             [paused => 'lunary_max_temp_file_size 0;'],
+             [paused => 'lunary_max_temp_file_size 0; client_max_body_size 0;'],
              [timed => 'lunary_max_temp_file_size 0;
                         lunary_query_timeout 2s;'],
              [late => 'send_timeout 1s;'],
@@ -254,6 +254,36 @@ for my $name (qw( rate ratepaused )) {
     cmp_ok($times[@times / 2], '<', 0.1,
            'three slow readers: others are served at once');
     $_->leave for @readers;
+}
+
+
+# a body that still comes while the answer goes is read away, and who leaves
+# meanwhile is noticed
+
+for my $stays (1, 0) {
+    my $client = Lunary::Client->new(port => $port, rcvbuf => 8192)->connect;
+    my $request = $client->request('GET', "/paused$uri", Authorization =>
+        'Bearer ' . key('alpha'), body => 'x' x 20_000_000);
+    my $rest = substr $request, -19_000_000, 19_000_000, '';
+
+    $client->send($request);
+    $client->read_some(10, 1000);
+    wait_until { busy('paused') } 5, 'a database that waits';
+
+    if (!$stays) {
+        $client->send(substr $rest, 0, 1000);
+        $client->reset;
+        ok(free('paused', 3), 'a body: a client that leaves is noticed');
+        last;
+    }
+
+    ok($client->send($rest), 'a body: it is read while the answer waits');
+    my $answer = $client->answer;
+    ok($answer->{whole}, 'a body: the answer is whole');
+    is(length $answer->{body}, $good->{length}, 'a body: all of it');
+    ok($client->get("/paused$small", Authorization => 'Bearer '
+                    . key('alpha'))->{whole}, 'a body: the next request');
+    $client->close;
 }
 
 

@@ -294,6 +294,19 @@ for my $version ('1.1', '1.0') {
          "TLS, HTTP/$version: no close_notify");
 }
 
+# and a client of TLS that leaves is noticed
+{
+    my $left = open my $in, '|-', "exec openssl s_client -quiet -connect "
+        . "127.0.0.1:$tls > /dev/null 2>&1" or die $!;
+    $in->autoflush(1);
+    print $in "GET $uri HTTP/1.1\r\nHost: localhost\r\n$bearer\r\n\r\n";
+    middle();
+    kill 'KILL', $left;
+    close $in;
+    ok(wait_until { !$pg->sessions(q{wait_event = 'PgSleep'}) } 3,
+       'TLS: a client that leaves is noticed');
+}
+
 last_user(903);
 my ($text, $err) = s_client('1.1', sub { });
 like($text, qr/\]\r\n0\r\n\r\n\z/, 'TLS: whole otherwise');

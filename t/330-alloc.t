@@ -31,7 +31,7 @@ my $step = $ENV{LUNARY_ALLOC_STEP};
 my $dir = tmpdir('alloc');
 
 # what may fail, by its number in t/lib/fail/fail.h
-my ($memory, $call, $epoll, $flush) = 0 .. 3;
+my ($memory, $call, $epoll, $send) = 0 .. 3;
 
 for my $name (qw( memory calls )) {
     my ($status, $said) = run_cmd('gcc', '-O2', '-Wall', '-Werror', '-shared',
@@ -206,12 +206,12 @@ for my $path (@paths) {
     is($good->{status}, $expected, "$name: as it should be") or next;
 
     for my $kind ([memory => $memory], [calls => $call], [epoll => $epoll],
-                  [flush => $flush]) {
+                  [send => $send]) {
         my ($what, $number) = @$kind;
         my ($n, %count, @wrong) = (1);
 
         while ($n <= $most * ($name =~ /JSON/ ? 4 : 1)) {
-            fail_in($worker, $number, $n, $number == $flush ? $n + 1 : $n);
+            fail_in($worker, $number, $n, $number == $send ? $n + 1 : $n);
             my $answer = $again->();
             my $failed = failed();
 
@@ -219,7 +219,7 @@ for my $path (@paths) {
             $count{$word}++;
 
             push @wrong, "$n: $word"
-                if ($word !~ /^(?:cut|50[034])$/ || $number == $flush)
+                if ($word !~ /^(?:cut|50[034])$/ || $number == $send)
                    && ($word ne $expected
                        || $answer->{body} ne $good->{body});
 

@@ -112,6 +112,8 @@ sub reply {
 
     my @rows = map { [run_row($kind, $_)] } 0 .. 2;
 
+    @rows = [bool(1), text('private'), uuid($Project)] if $kind =~ /head/;
+
     return (($prepared ? () : $head[0]), $head[1],
             columns(scalar @{ $rows[0] }), map({ row(@$_) } @rows),
             ['C', "SELECT 3\0"], ready());
@@ -145,6 +147,16 @@ sub column {
 
         return @messages;
     };
+}
+
+# and this one of the first, with those behind it left out
+sub first {
+    my ($n, $value, @messages) = @_;
+
+    my ($row, @more) = grep { $_->[0] eq 'D' } @messages;
+
+    return column($n, $value)->(grep { my $one = $_;
+                                       !grep { $_ == $one } @more } @messages);
 }
 
 sub before {
@@ -286,6 +298,16 @@ my %modes = (
     seen_short    => ['answer', column(26, text('x')), 500],
     key_null      => ['answer', sub { column(28, null())->(@_) },
                       qr/200|500/],
+    key_none      => ['answer', sub { first(28, null(), @_) }, 500],
+    project_none  => ['answer', sub { first(29, null(), @_) }, 500],
+    project_short => ['answer', sub { first(29, text('x'), @_) }, 500],
+
+    # what HEAD is answered from
+    head_good     => ['answer', sub { @_ }, 200],
+    head_key      => ['answer', column(1, null()), 500],
+    head_project  => ['answer', column(2, text('x')), 500],
+    head_there    => ['answer', column(0, null()), 500],
+    head_wide     => ['answer', column(0, text('tt')), 500],
 
     # shapes of an answer
     fewer_columns => ['answer', sub { map { $_->[0] eq 'T' ? columns(3)

@@ -49,6 +49,7 @@
     X(PQsendQueryParams, 0)                                                   \
     X(PQsendQueryPrepared, 0)                                                 \
     X(PQpipelineSync, 0)                                                      \
+    X(PQflush, -1)                                                            \
     X(PQconsumeInput, 0)                                                      \
     X(getpwuid, 0)                                                            \
     X(open64, -1)                                                             \
@@ -73,18 +74,6 @@ typedef long (*call_pt)(long, long, long, long, long, long, long, long);
 CALLS(CALL)
 
 
-static call_pt  real_PQflush;
-
-
-static long
-call_PQflush(long conn, long b, long c, long d, long e, long f, long g,
-    long h)
-{
-    return fails(FAIL_CALL) ? -1
-           : fails(FAIL_FLUSH) ? 1 : real_PQflush(conn, b, c, d, e, f, g, h);
-}
-
-
 static const struct {
     const char  *name;
     call_pt     *real;
@@ -94,8 +83,6 @@ static const struct {
 #define ENTRY(name, result)  { #name, &real_ ## name, call_ ## name },
 
     CALLS(ENTRY)
-    ENTRY(PQflush, -1)
-
     { NULL, NULL, NULL }
 };
 

@@ -28,7 +28,7 @@
 #define FAIL_MEMORY  0      /* of the C library */
 #define FAIL_CALL    1      /* of the module, into nginx and libraries */
 #define FAIL_EPOLL   2
-#define FAIL_FLUSH   3      /* a socket that takes no more for now */
+#define FAIL_SEND    3      /* for now, to PostgreSQL by its local socket */
 
 
 typedef struct {

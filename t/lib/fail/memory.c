@@ -1,8 +1,9 @@
 
-/* preloaded into nginx: memory that cannot be had, and events */
+/* preloaded into nginx: memory that cannot be had, events, a full socket */
 
 
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include "fail.h"
 
@@ -57,4 +58,23 @@ epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     }
 
     return syscall(SYS_epoll_ctl, epfd, op, fd, event);
+}
+
+
+ssize_t
+send(int fd, const void *data, size_t len, int flags)
+{
+    socklen_t        size;
+    struct sockaddr  name;
+
+    size = sizeof(name);
+
+    if (getsockname(fd, &name, &size) == 0 && name.sa_family == AF_UNIX
+        && fails(FAIL_SEND))
+    {
+        errno = EAGAIN;
+        return -1;
+    }
+
+    return sendto(fd, data, len, flags, NULL, 0);
 }
