@@ -258,6 +258,13 @@ END {
     like $log, qr{"GET \Q$uri\E HTTP/1\.1" 200 \d+ outcome=ok project=\S{36} runs=\d+ queue=\S+ connect=\S+ first_row=\d+\.\d+ query=\d+\.\d+ total=\d+\.\d+ sqlstate=- key_cache=(?:HIT|MISS)$}m,
         'the log says where the time went';
     like $log, qr/ key_cache=HIT$/m, 'and that the key was known';
+    like $log, qr{"GET \Q$uri\E\?projectId=1&a=%2F HTTP/1\.1" 200 \d+ outcome=denied },
+        'what the backend answered is there too, with its reason';
+    like $log, qr/"POST \Q$uri\E HTTP.* outcome=method /,
+        'whatever the reason';
+    unlike $log, qr{ /v1/users}, 'and nothing else';
+    unlike read_file("$nginx->{dir}/logs/access.log"), qr{/related HTTP},
+        'each in one log';
 }
 
 
