@@ -184,7 +184,7 @@ TEST_DEPS  = libtest-base-perl libtest-longstring-perl libjson-xs-perl \
              libipc-run-perl nghttp2-client pgbouncer cppcheck shellcheck \
              clang git chromium chromium-driver gnuplot-nox \
              prometheus
-DEB_DEPS   = dpkg-dev debhelper fakeroot lintian
+DEB_DEPS   = build-essential dpkg-dev debhelper fakeroot lintian
 
 deps: DEPS = $(BUILD_DEPS) $(RUN_DEPS) $(TEST_DEPS) $(DEB_DEPS)
 deps-build: DEPS = $(BUILD_DEPS) $(RUN_DEPS)

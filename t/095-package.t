@@ -40,6 +40,23 @@ sub files {
 }
 
 
+# "make deb" installs what the build asks of a machine that has nothing
+
+mkdir "$dir/bare" or die $!;
+run_cmd('touch', "$dir/bare/status");
+
+my ($wants) = (run_cmd('dpkg-checkbuilddeps', "--admindir=$dir/bare",
+                       "$top/debian/control"))[1] =~ /dependencies: (.*)/;
+my @gets = split ' ', (run_cmd('make', '-s', '-C', $top, '--eval',
+    'print-deps: ; @echo $(BUILD_DEPS) $(DEB_DEPS)', 'print-deps'))[1];
+my %gets = map { $_ => 1 } (run_cmd('dpkg-query', '-W', '-f',
+    '${Package} ${Provides} ', @gets))[1] =~ /[a-z0-9][a-z0-9.+-]+/g;
+
+like $wants, qr/\bbuild-essential\b/, 'the build asks for packages';
+ok $gets{$_}, "and gets $_"
+    for ($wants =~ s/\([^)]*\)|:native//gr) =~ /\S+/g;
+
+
 # built
 
 run_cmd('touch', "$dir/began");
