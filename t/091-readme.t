@@ -34,7 +34,7 @@ my $conninfo = $pg->conninfo;
 my $module = join '', map { "load_module $_;\n" } $nginx->modules;
 my $user = $> == 0 ? 'user root;' : '';
 my $temp = join "\n", map { "${_}_temp_path $nginx->{dir}/${_}_temp;" }
-                      qw( client_body proxy fastcgi scgi uwsgi );
+                      qw( client_body proxy fastcgi scgi uwsgi lunary );
 my ($synopsis, $log_format) = @{ $blocks{nginx} };
 
 $synopsis =~ s/^load_module .*$/$module$user

@@ -57,7 +57,7 @@ sub nginx {
     $conf =~ s/^worker_processes .*$/worker_processes 1;/m;
 
     my $temp = join "\n", map { "${_}_temp_path $dir/${_}_temp;" }
-                          qw( client_body proxy fastcgi scgi uwsgi );
+                          qw( client_body proxy fastcgi scgi uwsgi lunary );
     my $envs = join "\n", map { "env $_;" }
                qw( LD_PRELOAD ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS );
 

@@ -77,6 +77,10 @@ sub configure {
                 config => '', workers => 1, log_level => 'info',
                 connections => 4096, %$self);
 
+    # the default one only root may make
+    $temp .= "\n    lunary_temp_path $dir/lunary_temp;"
+        if $modules =~ /lunary/ && $conf{http} !~ /\blunary_temp_path\b/;
+
     write_file("$dir/nginx.conf", $self->{conf} // <<"EOF_CONFIG");
 $modules
 $user

@@ -113,6 +113,11 @@ sub prepare {
                       "lunary_database \"$ENV{TEST_NGINX_CONNINFO}\";\n")
         if !defined $block->http_config;
 
+    # the default one only root may make
+    $block->set_value('http_config', $block->http_config
+                                     . "lunary_temp_path lunary_temp;\n")
+        if $block->http_config !~ /\blunary_temp_path\b/;
+
     my $config = $block->config // '';
 
     $block->set_value('config', $config . <<'EOF_CONFIG')
