@@ -108,8 +108,17 @@ $nginx->configure(config => <<"EOF_CONFIG");
             lunary_connect_timeout 300ms;
             lunary_related_runs \$run_id;
         }
+        location = /metrics {
+            lunary_status;
+        }
 EOF_CONFIG
 ok($nginx->reload, 'a pool of two');
+
+sub lost {
+    my $text = $nginx->client->get('/metrics')->{body};
+    my ($lost) = $text =~ /^lunary_connections_lost_total (\d+)$/m;
+    return $lost;
+}
 
 my $pids = wait_until {
     my @clients = map { $nginx->client->connect } 1 .. 8;
@@ -121,12 +130,10 @@ my $pids = wait_until {
     @$found == 2 ? $found : undef;
 } 10, 'two sessions';
 
-my $mark = $nginx->mark;
+my $lost = lost();
 kill 'STOP', $pids->[0];
 $pg->value('select pg_terminate_backend(?::int)', $pids->[1]);
-ok(wait_until {
-       $nginx->log_since($mark) =~ /no answer to a check/
-   } 5, 'a check without an answer');
+ok(wait_until { lost() == $lost + 2 } 5, 'a check without an answer');
 is(get(related_uri($numbers[0]))->{status}, 200, 'others are served');
 kill 'CONT', $pids->[0];
 
