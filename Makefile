@@ -182,8 +182,8 @@ TEST_DEPS  = libtest-base-perl libtest-longstring-perl libjson-xs-perl \
              libjson-validator-perl libyaml-libyaml-perl libdbd-pg-perl \
              libdbi-perl libwww-perl liblist-moreutils-perl \
              libipc-run-perl nghttp2-client pgbouncer cppcheck shellcheck \
-             clang libclang-rt-dev git chromium chromium-driver \
-             chromium-sandbox gnuplot-nox prometheus
+             clang clang-tidy libclang-rt-dev git chromium \
+             chromium-driver chromium-sandbox gnuplot-nox prometheus
 DEB_DEPS   = build-essential dpkg-dev debhelper fakeroot lintian
 
 deps: DEPS = $(BUILD_DEPS) $(RUN_DEPS) $(TEST_DEPS) $(DEB_DEPS)

@@ -470,7 +470,7 @@ ngx_http_lunary_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    ngx_http_lunary_status_attach(cycle);
+    ngx_http_lunary_status_attach(cycle, lmcf);
 
     pools = lmcf->pools.elts;
 

@@ -55,7 +55,7 @@ ngx_http_lunary_refusal_send(ngx_http_request_t *r,
     status = ngx_http_lunary_refusals[outcome].status;
 
     if (ngx_http_lunary_intercepted(r, status)) {
-        return status;
+        return (ngx_int_t) status;
     }
 
     b = ngx_create_temp_buf(r->pool, 128);

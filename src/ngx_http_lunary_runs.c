@@ -14,6 +14,7 @@ typedef struct {
     ngx_lunary_out_t       *out;
     PGresult               *res;
     int                     row;
+    u_char                 *id;
     ngx_uint_t              nulls;      /* are written */
 } ngx_http_lunary_row_t;
 
@@ -59,7 +60,7 @@ static ngx_int_t ngx_http_lunary_write_int_string(ngx_lunary_out_t *out,
 
 
 #define ngx_http_lunary_raw(w, text)                                          \
-    ngx_lunary_json_raw((w)->out, (u_char *) text, sizeof(text) - 1)
+    ngx_lunary_json_raw((w)->out, (u_char *) (text), sizeof(text) - 1)
 
 /* a field's name with all that stands between it and the field before */
 
@@ -97,7 +98,7 @@ ngx_int_t
 ngx_http_lunary_runs_row(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 {
     size_t                  len;
-    u_char                 *need;
+    u_char                 *id, *need;
     ngx_uint_t              statement;
     ngx_http_lunary_row_t   w;
 
@@ -119,12 +120,18 @@ ngx_http_lunary_runs_row(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
         return NGX_DECLINED;
     }
 
-    if (PQgetisnull(res, row, NGX_HTTP_LUNARY_ID)) {
+    id = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_ID, &len);
+
+    if (id == NULL) {
 
         /* a key without such a run: that row is for the key alone */
 
         return statement == NGX_HTTP_LUNARY_KEY_MAIN && !ctx->found
                ? NGX_OK : NGX_DECLINED;
+    }
+
+    if (len != NGX_LUNARY_UUID_LEN) {
+        return NGX_DECLINED;
     }
 
     need = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_NEED, &len);
@@ -144,6 +151,7 @@ ngx_http_lunary_runs_row(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
     w.out = &ctx->stream.out;
     w.res = res;
     w.row = row;
+    w.id = id;
     w.nulls = ctx->conf->null_fields;
 
     return ngx_http_lunary_runs_run(&w);
@@ -279,9 +287,6 @@ ngx_http_lunary_runs_run(ngx_http_lunary_row_t *w)
 static ngx_int_t
 ngx_http_lunary_runs_identity(ngx_http_lunary_row_t *w)
 {
-    size_t   len;
-    u_char  *id;
-
     static ngx_str_t  project_id = ngx_http_lunary_name("projectId");
     static ngx_str_t  is_public = ngx_http_lunary_name("isPublic");
     static ngx_str_t  feedback = ngx_http_lunary_name("feedback");
@@ -289,9 +294,8 @@ ngx_http_lunary_runs_identity(ngx_http_lunary_row_t *w)
     static ngx_str_t  type = ngx_http_lunary_name("type");
     static ngx_str_t  name = ngx_http_lunary_name("name");
 
-    id = ngx_lunary_pg_value(w->res, w->row, NGX_HTTP_LUNARY_ID, &len);
-
-    ngx_http_lunary_try(ngx_lunary_value_uuid(w->out, id, len));
+    ngx_http_lunary_try(ngx_lunary_value_uuid(w->out, w->id,
+                                              NGX_LUNARY_UUID_LEN));
 
     ngx_http_lunary_try(ngx_lunary_json_raw(w->out, project_id.data,
                                             project_id.len));
@@ -529,9 +533,6 @@ ngx_http_lunary_runs_user(ngx_http_lunary_row_t *w)
 static ngx_int_t
 ngx_http_lunary_runs_trace(ngx_http_lunary_row_t *w)
 {
-    size_t   len;
-    u_char  *id;
-
     static ngx_str_t  trace = ngx_http_lunary_name("traceId");
     static ngx_str_t  parent = ngx_http_lunary_name("parentRunId");
 
@@ -539,18 +540,15 @@ ngx_http_lunary_runs_trace(ngx_http_lunary_row_t *w)
         ngx_http_lunary_try(ngx_http_lunary_runs_field(w, &trace,
                                                       NGX_HTTP_LUNARY_TRACE_ID,
                                                       ngx_lunary_value_uuid));
+
+    } else if (ngx_memcmp(w->id, w->ctx->run, NGX_LUNARY_UUID_LEN) == 0) {
+        ngx_http_lunary_try(ngx_http_lunary_runs_null(w, &trace));
+
     } else {
-        id = ngx_lunary_pg_value(w->res, w->row, NGX_HTTP_LUNARY_ID, &len);
-
-        if (ngx_memcmp(id, w->ctx->run, NGX_LUNARY_UUID_LEN) == 0) {
-            ngx_http_lunary_try(ngx_http_lunary_runs_null(w, &trace));
-
-        } else {
-            ngx_http_lunary_try(ngx_lunary_json_raw(w->out, trace.data,
-                                                    trace.len));
-            ngx_http_lunary_try(ngx_lunary_value_uuid(w->out, w->ctx->run,
-                                                      NGX_LUNARY_UUID_LEN));
-        }
+        ngx_http_lunary_try(ngx_lunary_json_raw(w->out, trace.data,
+                                                trace.len));
+        ngx_http_lunary_try(ngx_lunary_value_uuid(w->out, w->ctx->run,
+                                                  NGX_LUNARY_UUID_LEN));
     }
 
     return ngx_http_lunary_runs_field(w, &parent,

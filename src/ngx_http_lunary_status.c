@@ -213,12 +213,9 @@ ngx_http_lunary_status_init_zone(ngx_shm_zone_t *zone, void *data)
 
 
 void
-ngx_http_lunary_status_attach(ngx_cycle_t *cycle)
+ngx_http_lunary_status_attach(ngx_cycle_t *cycle,
+    ngx_http_lunary_main_conf_t *lmcf)
 {
-    ngx_http_lunary_main_conf_t  *lmcf;
-
-    lmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_lunary_module);
-
     ngx_http_lunary_place = ngx_http_lunary_status_place(lmcf->status->data);
 
     if (ngx_http_lunary_place == NULL) {
@@ -773,7 +770,8 @@ ngx_http_lunary_json_counters(ngx_http_lunary_status_sh_t *sh)
 
     for (m = ngx_http_lunary_metrics; m->name; m++) {
         value = (ngx_atomic_t *) ((u_char *) sh + m->offset);
-        rc |= json_object_set_new(root, m->name, json_integer(*value));
+        rc |= json_object_set_new(root, m->name,
+                                  json_integer((json_int_t) *value));
     }
 
     if (rc) {
@@ -800,7 +798,7 @@ ngx_http_lunary_json_labelled(ngx_str_t *names, ngx_atomic_t *values,
 
     for (i = 1; i < n; i++) {
         rc |= json_object_set_new(root, (char *) names[i].data,
-                                  json_integer(values[i]));
+                                  json_integer((json_int_t) values[i]));
     }
 
     if (rc) {
@@ -834,7 +832,8 @@ ngx_http_lunary_json_errors(ngx_http_lunary_status_sh_t *sh)
         class[2] = '\0';
 
         rc |= json_object_set_new(root, class,
-                                  json_integer(sh->counts.sqlstate[i]));
+                                  json_integer((json_int_t)
+                                               sh->counts.sqlstate[i]));
     }
 
     if (rc) {
@@ -857,14 +856,14 @@ ngx_http_lunary_json_histogram(ngx_http_lunary_histogram_t *h)
 
     n = 0;
     rc = 0;
-    sum = h->sum / 1000.0;
+    sum = (double) h->sum / 1000;
     buckets = json_array();
 
     for (i = 0; i < NGX_HTTP_LUNARY_BUCKETS; i++) {
         n += h->buckets[i];
 
         bucket = json_pack("{s:f, s:I}",
-                           "le", ngx_http_lunary_bounds[i].ms / 1000.0,
+                           "le", (double) ngx_http_lunary_bounds[i].ms / 1000,
                            "count", (json_int_t) n);
 
         rc |= json_array_append_new(buckets, bucket);

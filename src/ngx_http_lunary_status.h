@@ -19,7 +19,8 @@ ngx_int_t ngx_http_lunary_status_zone(ngx_conf_t *cf);
  * in a worker: takes a place for its gauges, and gives it back.  "pool" has
  * its counters set by ngx_http_lunary_status_pool()
  */
-void ngx_http_lunary_status_attach(ngx_cycle_t *cycle);
+void ngx_http_lunary_status_attach(ngx_cycle_t *cycle,
+    ngx_http_lunary_main_conf_t *lmcf);
 void ngx_http_lunary_status_pool(ngx_http_lunary_main_conf_t *lmcf,
     ngx_lunary_pool_t *pool);
 void ngx_http_lunary_status_detach(ngx_cycle_t *cycle);

@@ -961,7 +961,7 @@ ngx_lunary_conn_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
 static void
 ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t            i;
+    ngx_uint_t            i, cancelable;
     ngx_msec_t            due;
     ngx_lunary_flight_t  *f;
 
@@ -977,20 +977,20 @@ ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
     if (c->nflights == 0) {
         due = c->expires - ngx_current_msec;
 
-        c->timer.cancelable = 1;
         ngx_add_timer(&c->timer, ngx_min(c->owner->idle, due));
+        c->timer.cancelable = 1;
         return;
     }
 
     f = ngx_lunary_conn_flight(c, 0);
     due = f->deadline;
-    c->timer.cancelable = (f->query == NULL);
+    cancelable = (f->query == NULL);
 
     for (i = 1; i < c->nflights; i++) {
         f = ngx_lunary_conn_flight(c, i);
 
         if (f->query) {
-            c->timer.cancelable = 0;
+            cancelable = 0;
             due = c->head_since + NGX_LUNARY_SLOW;
 
             if (ngx_lunary_passed(due)) {
@@ -1001,6 +1001,7 @@ ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
 
     ngx_add_timer(&c->timer,
                   ngx_lunary_passed(due) ? 1 : due - ngx_current_msec);
+    c->timer.cancelable = cancelable;
 }
 
 

@@ -302,10 +302,10 @@ ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name, const char *sql,
     values = (const char *const *) params;
 
     if (name) {
-        sent = PQsendQueryPrepared(pg->conn, name, nparams, values, lengths,
-                                   formats, 1);
+        sent = PQsendQueryPrepared(pg->conn, name, (int) nparams, values,
+                                   lengths, formats, 1);
     } else {
-        sent = PQsendQueryParams(pg->conn, sql, nparams, types, values,
+        sent = PQsendQueryParams(pg->conn, sql, (int) nparams, types, values,
                                  lengths, formats, 1);
     }
 

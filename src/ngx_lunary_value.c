@@ -158,7 +158,7 @@ ngx_lunary_value_seconds(ngx_lunary_out_t *out, int64_t from, int64_t to)
 
     n = (to < from) ? (uint64_t) from - (uint64_t) to
                     : (uint64_t) to - (uint64_t) from;
-    whole = n / NGX_LUNARY_VALUE_USEC;
+    whole = (int64_t) (n / NGX_LUNARY_VALUE_USEC);
     fraction = n % NGX_LUNARY_VALUE_USEC;
 
     if (ngx_lunary_out_room(out) != NGX_OK) {
@@ -282,8 +282,7 @@ ngx_lunary_value_number(u_char *p, uint64_t n, ngx_uint_t width)
 static u_char *
 ngx_lunary_value_date(u_char *p, int64_t days)
 {
-    int64_t     era, year;
-    ngx_uint_t  day, month, mday;
+    int64_t  era, year, day, month, mday;
 
     days += NGX_LUNARY_VALUE_EPOCH;
 

@@ -1,0 +1,21 @@
+# make -C t -f analyse.mk: the module's sources by clang-tidy, with what
+# .clang-tidy says, and by gcc's own analyzer.  t/lint calls it.
+
+SHELL   = /bin/bash
+TOP     = ..
+
+include unit/nginx.mk
+
+INCS   += -I $(TREE)/src/http -I $(TREE)/src/http/modules \
+          -I $(TREE)/src/http/v2 \
+          $(shell pkg-config --cflags-only-I libpq jansson)
+SOURCES = $(wildcard $(TOP)/*.c $(TOP)/src/*.c)
+
+.DEFAULT_GOAL = all
+.PHONY: all $(SOURCES)
+
+all: $(SOURCES)
+
+$(SOURCES): $(AUTO)
+	@clang-tidy --quiet $@ -- $(INCS) 2> /dev/null
+	@gcc -fanalyzer -Werror $(INCS) -c -o /dev/null $@
