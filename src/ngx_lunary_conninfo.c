@@ -282,6 +282,12 @@ ngx_lunary_conninfo_check(const char *keyword, const char *value)
             return ngx_lunary_conninfo_is_number(value) ? NULL : rule->reason;
         }
 
+        /* the bars are the rule's: none is before the first */
+
+        if (ngx_strchr(value, '|')) {
+            return rule->reason;
+        }
+
         len = ngx_strlen(value);
 
         for (p = rule->values; (p = ngx_strstr(p, value)) != NULL; p++) {

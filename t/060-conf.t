@@ -102,7 +102,8 @@ bad('lunary_database "host=127.0.0.1,127.0.0.2 port=1,2,3";', qr/port|host/);
 bad('lunary_database "host=127.0.0.1 port=0";', qr/port/);
 bad('lunary_database "host=127.0.0.1 port=65536";', qr/port/);
 bad('lunary_database "host=127.0.0.1 port=x";', qr/port/);
-bad('lunary_database "host=127.0.0.1 sslmode=maybe";', qr/sslmode/);
+bad("lunary_database \"host=127.0.0.1 sslmode=$_\";", qr/sslmode/)
+    for 'maybe', '|', '|disable', 'disable|allow';
 bad('lunary_database "host=127.0.0.1 target_session_attrs=any-of";',
     qr/target_session_attrs/);
 bad('lunary_database "service=lunary";', qr/service/);
