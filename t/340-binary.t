@@ -28,17 +28,21 @@ is("@shown", 'ngx_http_lunary_module ngx_module_names ngx_module_order'
 SKIP: {
     my $flags = output(Lunary::Nginx::binary(), '-V');
 
-    skip 'nginx itself is not hardened', 4
+    skip 'nginx itself is not hardened', 8
         if $flags !~ /-fstack-protector-strong/ || $flags !~ /-z,now/
-           || $ENV{TEST_NGINX_LD_PRELOAD};
+           || $flags !~ /-D_FORTIFY_SOURCE=/ || $ENV{TEST_NGINX_LD_PRELOAD};
 
     my $headers = output('readelf', '-lW', '-d', $module);
 
     like($headers, qr/GNU_RELRO/, 'relocations are read-only');
     like($headers, qr/BIND_NOW/, 'and resolved at once');
     unlike($headers, qr/GNU_STACK.* RWE /, 'no stack is executable');
-    like(output('nm', '-D', $module), qr/__stack_chk_fail/,
-         'stacks are protected');
+    unlike($headers, qr/\(TEXTREL\)/, 'no code is written to');
+
+    my $needed = output('nm', '-D', '--undefined-only', $module);
+
+    like($needed, qr/ __stack_chk_fail\b/, 'stacks are protected');
+    like($needed, qr/ __snprintf_chk\b/, 'functions of libc look at sizes');
 }
 
 done_testing();
