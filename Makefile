@@ -5,8 +5,9 @@
 #   make NGINX_SRC=dir       the same for a source tree of nginx
 #   make nginx NGINX_SRC=dir a whole nginx of that tree, for the tests
 #
-# Variables: NGINX_SRC, SANITIZE=1 (AddressSanitizer and UBSan), BUILD (where
-# to build), T (test files), REPEAT (times each test), SECONDS (of fuzzing).
+# Variables: NGINX_SRC, SANITIZE=1 (AddressSanitizer and UBSan), VALGRIND=1
+# (the tests' nginx under memcheck), BUILD (where to build), T (test files),
+# REPEAT (times each test), SECONDS (of fuzzing).
 
 SHELL     = /bin/bash
 MODULE    = ngx_http_lunary_module.so
@@ -58,6 +59,9 @@ CC_SAN     = -fsanitize=address,undefined -fno-omit-frame-pointer \
              -fno-sanitize=alignment -fno-sanitize-recover=undefined \
              -U_FORTIFY_SOURCE -O1
 LD_SAN     = -fsanitize=address,undefined
+
+# a whole nginx: each allocation by itself; nginx copies no bytes from NULL
+NGINX_SAN  = -DNGX_DEBUG_PALLOC=1 -fno-sanitize=nonnull-attribute
 
 else ifneq ($(COVERAGE),)
 
@@ -135,7 +139,7 @@ else
 	test -e auto/configure && configure=auto/configure; \
 	ASAN_OPTIONS=detect_leaks=0 $$configure $(SRC_FLAGS) \
 	    --with-cc-opt="-g -O2 -fPIC $(CC_OPT) \
-	        $(if $(SANITIZE),-DNGX_DEBUG_PALLOC=1)" \
+	        $(if $(SANITIZE),$(NGINX_SAN))" \
 	    --with-ld-opt="-fPIC $(LD_OPT)" \
 	    --builddir=$(OBJS) --add-dynamic-module=$(CURDIR) \
 	    > $(TREE)/configure.log 2>&1 \
@@ -183,7 +187,7 @@ TEST_DEPS  = libtest-base-perl libtest-longstring-perl libjson-xs-perl \
              libdbi-perl libwww-perl liblist-moreutils-perl \
              libipc-run-perl nghttp2-client pgbouncer cppcheck shellcheck \
              clang clang-tidy libclang-rt-dev git chromium \
-             chromium-driver chromium-sandbox gnuplot-nox prometheus
+             chromium-driver chromium-sandbox gnuplot-nox prometheus valgrind
 DEB_DEPS   = build-essential dpkg-dev debhelper fakeroot lintian
 
 deps: DEPS = $(BUILD_DEPS) $(RUN_DEPS) $(TEST_DEPS) $(DEB_DEPS)
@@ -207,7 +211,8 @@ deps deps-build deps-deb:
 test: deps
 	@$(MAKE) --no-print-directory $(if $(NGINX_SRC),nginx,module)
 	@BUILD=$(BUILD) MODULE=$(SO) NGINX_BINARY=$(NGINX) \
-	    REPEAT=$(REPEAT) SANITIZE=$(SANITIZE) t/run $(T)
+	    REPEAT=$(REPEAT) SANITIZE=$(SANITIZE) VALGRIND=$(VALGRIND) \
+	    t/run $(T)
 
 # the lines that the suite comes by, and those that it does not; workers that
 # are killed say nothing of theirs.  The files of the counts are there before,

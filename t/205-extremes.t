@@ -14,6 +14,9 @@ use Lunary::Util qw( read_file wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
+plan skip_all => 'under valgrind 100 MB take longer than a query may'
+    if $ENV{TEST_NGINX_USE_VALGRIND};
+
 my $MB = 1024 * 1024;
 my $sanitized = $ENV{TEST_NGINX_LD_PRELOAD} ? 1 : 0;
 

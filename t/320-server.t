@@ -57,6 +57,10 @@ EOF_CONFIG
     local $ENV{ASAN_OPTIONS} = join ':', $ENV{ASAN_OPTIONS} // (),
         'detect_leaks=0'
         if !@names || $names[0] !~ /^(?:cut|bytes)_/;
+    local $ENV{TEST_NGINX_USE_VALGRIND} = $ENV{TEST_NGINX_USE_VALGRIND}
+                                          . ' --leak-check=no'
+        if $ENV{TEST_NGINX_USE_VALGRIND}
+           && (!@names || $names[0] !~ /^(?:cut|bytes)_/);
 
     $nginx->start;
     my $worker = wait_until { ($nginx->worker_pids)[0] } 10, 'a worker';

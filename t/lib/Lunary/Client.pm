@@ -15,7 +15,7 @@ use warnings;
 use Errno qw( EAGAIN EINTR EWOULDBLOCK );
 use IO::Select;
 use IO::Socket::INET;
-use Lunary::Util qw( run_cmd );
+use Lunary::Util qw( patience run_cmd );
 use Socket qw( SOL_SOCKET SO_LINGER SO_RCVBUF );
 use Time::HiRes qw( time );
 
@@ -24,7 +24,8 @@ sub new {
     my ($class, %arg) = @_;
 
     my $self = bless { port => $arg{port} // $ENV{TEST_NGINX_PORT} // 1984,
-                       timeout => $arg{timeout} // 15, buffer => '',
+                       timeout => ($arg{timeout} // 15) * patience(),
+                       buffer => '',
                        rcvbuf => $arg{rcvbuf} }, $class;
 
     return $self;

@@ -24,7 +24,8 @@ use File::Path qw( make_path remove_tree );
 use File::Spec ();
 use IO::Socket::INET;
 use List::Util ();
-use Lunary::Util qw( kill_wait read_file run_cmd wait_until write_file );
+use Lunary::Util qw( kill_wait patience read_file run_cmd wait_until
+                     write_file );
 use POSIX ();
 use Time::HiRes qw( sleep time );
 
@@ -418,9 +419,8 @@ sub stop_nginx {
 
     my $log = "$root/logs/error.log";
     my $mark = -s $log // 0;
-    my $limit = $ENV{TEST_NGINX_USE_VALGRIND} ? 60 : 15;
 
-    kill_wait('QUIT', $pid, $limit)
+    kill_wait('QUIT', $pid, 15)
         or fail("nginx $pid does not quit");
 
     for my $line (split /\n/, read_file($log, $mark)) {
@@ -552,7 +552,7 @@ sub run_requests {
     my @requests = requests_of($block);
     my $pipelined = $block->pipelined_requests;
     my $n = $pipelined ? @$pipelined : @requests;
-    my $seconds = seconds($block->timeout) // $default_timeout;
+    my $seconds = (seconds($block->timeout) // $default_timeout) * patience();
 
     for my $i (0 .. $#requests) {
         my $head = $requests[$i][0][0] =~ /^\s*HEAD\s/;

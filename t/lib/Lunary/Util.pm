@@ -16,8 +16,8 @@ use IO::Socket::INET;
 use POSIX ();
 use Time::HiRes qw( sleep time );
 
-our @EXPORT_OK = qw( alive children free_port kill_wait project_dir read_file
-                     run_cmd tmpdir wait_until write_file );
+our @EXPORT_OK = qw( alive children free_port kill_wait patience project_dir
+                     read_file run_cmd tmpdir wait_until write_file );
 
 my (@dirs, %ports);
 my $owner = $$;
@@ -65,11 +65,18 @@ sub free_port {
 }
 
 
+# times within which something has to be over are this many times as long
+# where nginx runs slower than it does for its users; t/run says how much
+sub patience {
+    return $ENV{LUNARY_PATIENCE} || 1;
+}
+
+
 # polls until the function returns something true, and returns that
 sub wait_until(&;$$) {
     my ($check, $timeout, $what) = @_;
 
-    my $end = time + ($timeout // 10);
+    my $end = time + ($timeout // 10) * patience();
 
     while (1) {
         my $result = $check->();
