@@ -17,9 +17,15 @@ sub conf {
     my (%part) = @_;
 
     my $modules = join '', map { "load_module $_; " } Lunary::Nginx::modules();
+
+    # any user may make them, who can't make those of the installed nginx
+    my $paths = join ' ', map { "${_}_temp_path temp_$_;" }
+        qw( client_body proxy fastcgi uwsgi scgi ),
+        "@part{keys %part}" =~ /lunary_temp_path/ ? () : 'lunary';
+
     my $text = <<"EOF_CONF";
-$modules events {} http {
-    access_log off;
+$modules pid nginx.pid; events {} http {
+    access_log off; $paths
     %HTTP
     server {
         listen 127.0.0.1:$nginx->{port};

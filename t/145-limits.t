@@ -179,7 +179,7 @@ ok($answer->{header}{'retry-after'}, 'two conflicts: Retry-After');
 $pg->catch_up($standby);
 $client = ask('', $long);
 wait_until { $standby->sessions(q{wait_event = 'PgSleep'}) } 5, 'the query';
-$pg->do('alter table run add column another text');
+$pg->do('begin; lock table run in access exclusive mode; commit');
 is($client->answer->{status}, 200, 'a lock in the primary: sent once more');
 
 is(ask('', $small[0])->answer->{status}, 200, 'and service goes on');
