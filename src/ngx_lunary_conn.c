@@ -14,6 +14,9 @@
 /* when the queries behind one that is not quick are taken elsewhere */
 #define NGX_LUNARY_SLOW      40
 
+/* how old, in milliseconds, what is known of the schema may become */
+#define NGX_LUNARY_PROBED    10000
+
 /* libpq's buffer never shrinks: a larger row costs the connection its place */
 #define NGX_LUNARY_MAX_ROW   (1024 * 1024)
 
@@ -40,6 +43,7 @@ static void ngx_lunary_conn_resolved(ngx_lunary_walk_t *walk);
 static void ngx_lunary_conn_refused(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_opened(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_conn_session(ngx_lunary_conn_t *c);
+static ngx_int_t ngx_lunary_conn_probe(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_established(ngx_lunary_conn_t *c);
 static ngx_lunary_flight_t *ngx_lunary_conn_push(ngx_lunary_conn_t *c,
     ngx_lunary_flight_e kind);
@@ -53,8 +57,7 @@ static void ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     PGresult *res);
 static void ngx_lunary_conn_query_row(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f, PGresult *res, int row);
-static void ngx_lunary_conn_features(ngx_lunary_conn_t *c,
-    ngx_lunary_flight_t *f, PGresult *res);
+static void ngx_lunary_conn_features(ngx_lunary_flight_t *f, PGresult *res);
 static void ngx_lunary_conn_error(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f, PGresult *res);
 static void ngx_lunary_conn_landed(ngx_lunary_conn_t *c);
@@ -218,15 +221,27 @@ ngx_lunary_conn_session(ngx_lunary_conn_t *c)
         }
     }
 
-    ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_PROBE);
+    return ngx_lunary_conn_probe(c);
+}
 
-    if (ngx_lunary_pg_query(pg, NULL, c->owner->sql->probe, 0, NULL) != NGX_OK
-        || ngx_lunary_pg_sync(pg) != NGX_OK)
+
+static ngx_int_t
+ngx_lunary_conn_probe(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_flight_t  *f;
+
+    f = ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_PROBE);
+
+    ngx_lunary_conn_deadline(c, f, 1);
+    c->probed = ngx_current_msec;
+
+    if (ngx_lunary_pg_query(&c->pg, NULL, c->owner->sql->probe, 0, NULL)
+        != NGX_OK)
     {
         return NGX_ERROR;
     }
 
-    return NGX_OK;
+    return ngx_lunary_pg_sync(&c->pg);
 }
 
 
@@ -258,6 +273,19 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     ngx_uint_t            bit;
     const char           *name, *sql;
     ngx_lunary_flight_t  *f;
+
+    /*
+     * a column that is new is no error that would tell of it.  Behind a
+     * pooler nothing may go before the query
+     */
+
+    if (c->owner->prepare
+        && ngx_lunary_passed(c->probed + NGX_LUNARY_PROBED)
+        && ngx_lunary_conn_probe(c) != NGX_OK)
+    {
+        ngx_lunary_conn_close(c, 1);
+        return NGX_ERROR;
+    }
 
     f = ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_QUERY);
 
@@ -361,11 +389,11 @@ ngx_lunary_conn_deadline(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
 {
     ngx_msec_t  left;
 
-    if (f->query == NULL) {
-        left = f->recalled ? NGX_LUNARY_RECALLED : NGX_LUNARY_GRACE;
-
-    } else if (head) {
+    if (head && (f->query || f->kind != NGX_LUNARY_FLIGHT_QUERY)) {
         left = c->owner->query_timeout;
+
+    } else if (f->query == NULL) {
+        left = f->recalled ? NGX_LUNARY_RECALLED : NGX_LUNARY_GRACE;
 
     } else {
         left = f->query->waited < c->owner->queue_timeout
@@ -462,7 +490,7 @@ ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     for (row = 0; row < n; row++) {
 
         if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
-            ngx_lunary_conn_features(c, f, res);
+            ngx_lunary_conn_features(f, res);
             return;
         }
 
@@ -515,8 +543,7 @@ ngx_lunary_conn_query_row(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
  */
 
 static void
-ngx_lunary_conn_features(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
-    PGresult *res)
+ngx_lunary_conn_features(ngx_lunary_flight_t *f, PGresult *res)
 {
     int      i, n;
     u_char  *value;
@@ -536,7 +563,7 @@ ngx_lunary_conn_features(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
         }
 
         if (*value) {
-            c->features |= (ngx_uint_t) 1 << i;
+            f->features |= (ngx_uint_t) 1 << i;
         }
     }
 
@@ -720,6 +747,18 @@ ngx_lunary_conn_unprepared(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
 static void
 ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
 {
+    if (c->state != NGX_LUNARY_CONN_CONNECTING) {
+
+        /* another schema: the statements are to be others, too */
+
+        if (!f->probed || f->features != c->features) {
+            c->retire = 1;
+        }
+
+        ngx_lunary_conn_rest(c);
+        return;
+    }
+
     if ((f->failed && f->kind != NGX_LUNARY_FLIGHT_INTERVAL)
         || (!f->probed && f->kind == NGX_LUNARY_FLIGHT_PROBE))
     {
@@ -729,6 +768,10 @@ ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
         ngx_lunary_pg_close(&c->pg);
         ngx_lunary_conn_failed(&c->pg);
         return;
+    }
+
+    if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
+        c->features = f->features;
     }
 
     if (c->nflights == 0) {

@@ -150,8 +150,9 @@ is(as_oracle(410), undef, 'nothing is deleted then');
 
 $pg->do('alter table run add column is_deleted boolean default false');
 $pg->do('update run set is_deleted = true where id = ?', run_id($small[0]));
-$pg->restart('fast');
-soon { get($small[0])->{status} == 404 } 5, 'is_deleted is back';
+soon { get($small[0])->{status} == 404 } 15,
+     'is_deleted is back, and noticed by connections that stand';
+is(get(101)->{status}, 200, 'and all is well');
 
 
 # a grant that goes, and a table
