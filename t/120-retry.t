@@ -157,8 +157,9 @@ $reader->send($reader->request('GET', related_uri($large),
                                Authorization => $bearer));
 $reader->read_some(10, 4096);
 like($reader->{buffer}, qr{^HTTP/1.1 200}, 'a large answer has begun');
-wait_until { pids(q{wait_event = 'ClientWrite'})->[0] } 10, 'a full socket';
-terminate(q{wait_event = 'ClientWrite'});
+my $writer = wait_until { pids(q{wait_event = 'ClientWrite'})->[0] } 10,
+    'a full socket';
+terminate("pid = $writer");
 
 my ($end, $tail) = (time + 30, '');
 

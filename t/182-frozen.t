@@ -125,8 +125,11 @@ my $pids = wait_until {
     $_->send($_->request('GET', related_uri($numbers[0]),
                          Authorization => $bearer)) for @clients;
     $_->answer for @clients;
+
+    # such that have answered what prepares a session, or more
     my $found = $pg->dbh->selectcol_arrayref(q{select pid
-        from pg_stat_activity where application_name = 'two'});
+        from pg_stat_activity where application_name = 'two'
+        and state = 'idle' and query not in ('') and query !~ 'set_config'});
     @$found == 2 ? $found : undef;
 } 10, 'two sessions';
 
