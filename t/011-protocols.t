@@ -7,7 +7,7 @@ use warnings;
 use lib 't/lib';
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -17,7 +17,7 @@ my $alpha = key('alpha');
 my $nginx = Lunary::Nginx->new(
     workers => 2,
     http => qq{lunary_database "$conninfo";\n lunary_pool max=4;},
-    server => 'listen 127.0.0.1:' . (my $port2 = Lunary::Util::free_port())
+    server => 'listen 127.0.0.1:' . (my $port2 = Lunary::System::free_port())
               . ' http2;',
     config => <<'EOF_CONFIG');
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
@@ -64,15 +64,15 @@ is($h2->http2(related_uri(101), @key, '-X', 'DELETE')->{status}, 405,
    'HTTP/2 405');
 
 # a body (by nghttp: curl takes it for an error when it is not read)
-Lunary::Util::write_file("$nginx->{dir}/body", 'a body');
-my ($code, $body) = Lunary::Util::run_cmd('nghttp', '-H:method: GET', '-H',
+Lunary::System::write_file("$nginx->{dir}/body", 'a body');
+my ($code, $body) = Lunary::System::run_cmd('nghttp', '-H:method: GET', '-H',
     "Authorization: Bearer $alpha", '-d', "$nginx->{dir}/body",
     "http://127.0.0.1:$port2" . related_uri(101));
 same({ status => $code == 0 ? 200 : $code, whole => 1, body => $body }, 101,
      'HTTP/2 GET with a body');
 
 # many streams on one connection
-my ($status, $out) = Lunary::Util::run_cmd('h2load', '-n', '400', '-c', '2',
+my ($status, $out) = Lunary::System::run_cmd('h2load', '-n', '400', '-c', '2',
     '-m', '50', '-H', "Authorization: Bearer $alpha",
     "http://127.0.0.1:$port2" . related_uri(101));
 is($status, 0, 'h2load');
@@ -130,7 +130,7 @@ same($nginx->client->related(run_id(101), $alpha), 101, 'after clients that left
 # HTTP/2 clients that reset their streams: curl stops at the first bytes
 
 for my $i (1 .. 20) {
-    Lunary::Util::run_cmd('curl', '-s', '--http2-prior-knowledge', '-m',
+    Lunary::System::run_cmd('curl', '-s', '--http2-prior-knowledge', '-m',
                           0.001 * $i, @key, '-o', '/dev/null',
                           "http://127.0.0.1:$port2" . related_uri(90000));
 }

@@ -5,7 +5,7 @@ use warnings;
 
 use lib 't/lib';
 use Lunary::Test;
-use Lunary::Util qw( free_port );
+use Lunary::System qw( free_port );
 use Test::Nginx::Socket;
 
 $ENV{TEST_NGINX_NOBODY_PORT} = free_port();

@@ -8,7 +8,7 @@ use lib 't/lib';
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test;
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use JSON::XS qw( decode_json );
 use Test::More;
 use Time::HiRes qw( sleep time );

@@ -9,7 +9,7 @@ use JSON::Validator;
 use JSON::XS ();
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::Util qw( free_port );
+use Lunary::System qw( free_port );
 use Test::More;
 use YAML::XS ();
 

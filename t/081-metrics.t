@@ -11,7 +11,7 @@ use Lunary::Load qw( soon trees );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key project related_uri );
-use Lunary::Util qw( read_file wait_until );
+use Lunary::System qw( read_file wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 

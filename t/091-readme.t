@@ -13,7 +13,7 @@ use Lunary::Client;
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test;
-use Lunary::Util qw( project_dir read_file );
+use Lunary::System qw( project_dir read_file );
 
 my $readme = read_file(project_dir() . '/README.md');
 my $source = read_file(project_dir() . '/ngx_http_lunary_module.c');

@@ -20,7 +20,7 @@ use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::PgBouncer;
 use Lunary::Test;
-use Lunary::Util qw( free_port project_dir read_file run_cmd write_file );
+use Lunary::System qw( free_port project_dir read_file run_cmd write_file );
 
 my $pg = pg();
 my $uri = related_uri(101);

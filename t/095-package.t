@@ -10,7 +10,7 @@ use File::Spec;
 use Test::More;
 
 use lib File::Spec->rel2abs(dirname(__FILE__) . '/lib');
-use Lunary::Util qw( free_port project_dir run_cmd tmpdir );
+use Lunary::System qw( free_port project_dir run_cmd tmpdir );
 
 plan skip_all => 'not with a sanitizer' if $ENV{SANITIZE};
 

@@ -10,7 +10,7 @@ use Lunary::Load qw( soon );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri );
-use Lunary::Util qw( free_port wait_until );
+use Lunary::System qw( free_port wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 

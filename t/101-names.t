@@ -11,7 +11,7 @@ use Lunary::Load qw( soon );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri );
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -25,7 +25,7 @@ my $second = Lunary::Pg->new(conf => { listen_addresses => "'127.0.0.3'" },
 $first->stop;
 
 for my $pg ($first, $second) {
-    Lunary::Util::write_file("$pg->{data}/pg_hba.conf", <<'EOF_HBA');
+    Lunary::System::write_file("$pg->{data}/pg_hba.conf", <<'EOF_HBA');
 local all all trust
 host all all 127.0.0.0/8 trust
 EOF_HBA

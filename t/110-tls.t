@@ -10,7 +10,7 @@ use Lunary::Load qw( expected soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri );
-use Lunary::Util qw( kill_wait );
+use Lunary::System qw( kill_wait );
 use POSIX ();
 use Test::More;
 use Time::HiRes qw( sleep time );

@@ -9,7 +9,7 @@ use Lunary::Load qw( expected slow soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri run_id );
-use Lunary::Util qw( alive wait_until );
+use Lunary::System qw( alive wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 

@@ -11,7 +11,7 @@ use Lunary::Load qw( expected slow soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri run_id );
-use Lunary::Util qw( kill_wait wait_until );
+use Lunary::System qw( kill_wait wait_until );
 use POSIX ();
 use Test::More;
 use Time::HiRes qw( sleep time );
@@ -235,7 +235,7 @@ for my $connecting (1, 3) {
     is(scalar(grep { $_ != 200 } @status), 0,
        "connecting=$connecting: all are answered");
 
-    my ($most, $all) = split ' ', Lunary::Util::read_file($counts);
+    my ($most, $all) = split ' ', Lunary::System::read_file($counts);
     cmp_ok($most, '<=', $connecting,
            "connecting=$connecting: $most logins at once, $all in all");
     cmp_ok($all, '<=', 6, "connecting=$connecting: no more than max");

@@ -10,7 +10,7 @@ use Lunary::Nginx;
 use Lunary::Oracle;
 use Lunary::Pg;
 use Lunary::Test qw( key project related_uri run_id );
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 

@@ -11,7 +11,7 @@ use Lunary::Load qw( expected slow soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri run_id );
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -32,7 +32,7 @@ my $nginx = Lunary::Nginx->new(
         lunary_pool max=6;
         lunary_queue 2048 timeout=20s;
         lunary_query_timeout 20s;',
-    server => 'listen 127.0.0.1:' . (my $h2 = Lunary::Util::free_port())
+    server => 'listen 127.0.0.1:' . (my $h2 = Lunary::System::free_port())
               . ' http2; http2_max_concurrent_streams 1024;
               keepalive_requests 100000; http2_recv_timeout 60s;',
     config => <<'EOF_CONFIG')->start;

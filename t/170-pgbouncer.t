@@ -13,7 +13,7 @@ use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::PgBouncer;
 use Lunary::Test qw( key related_uri run_id );
-use Lunary::Util qw( kill_wait read_file wait_until write_file );
+use Lunary::System qw( kill_wait read_file wait_until write_file );
 use Test::More;
 use Time::HiRes qw( sleep time );
 

@@ -8,7 +8,7 @@ use lib 't/lib';
 use Lunary::Big qw( big_pg grow $related );
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::Util qw( read_file wait_until );
+use Lunary::System qw( read_file wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 

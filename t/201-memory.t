@@ -9,7 +9,7 @@ use JSON::XS ();
 use Lunary::Big qw( big_pg grow idle memory peak together worker $related );
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 

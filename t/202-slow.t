@@ -9,7 +9,7 @@ use lib 't/lib';
 use Lunary::Big qw( big_pg grow idle together worker $related );
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::Util qw( read_file wait_until );
+use Lunary::System qw( read_file wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -54,7 +54,7 @@ EOF_CONFIG
 my $nginx = Lunary::Nginx->new(
     allow => qr/temp_gone/,
     http => 'lunary_temp_path lunary_temp;',
-    server => 'listen 127.0.0.1:' . (my $port = Lunary::Util::free_port())
+    server => 'listen 127.0.0.1:' . (my $port = Lunary::System::free_port())
               . ' sndbuf=64k;',
     config => $locations)->start;
 

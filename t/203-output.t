@@ -8,7 +8,7 @@ use lib 't/lib';
 use Lunary::Big qw( big_pg grow idle together worker );
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::Util qw( read_file run_cmd wait_until );
+use Lunary::System qw( read_file run_cmd wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -51,7 +51,7 @@ EOF_CONFIG
     }
 }
 
-my ($plain, $h2, $h2s) = map { Lunary::Util::free_port() } 1 .. 3;
+my ($plain, $h2, $h2s) = map { Lunary::System::free_port() } 1 .. 3;
 
 my $nginx = Lunary::Nginx->new(
     main => 'thread_pool default threads=4;',
@@ -170,7 +170,7 @@ $client->close;
 # parts of a page, each large; an Authorization goes to all
 
 mkdir "$nginx->{dir}/html/ssi";
-Lunary::Util::write_file("$nginx->{dir}/html/ssi/$_->[0]", $_->[1]) for
+Lunary::System::write_file("$nginx->{dir}/html/ssi/$_->[0]", $_->[1]) for
     [one => qq{<<!--# include virtual="$uri" -->>}],
     [three => join ',', '<', map({ qq{<!--# include virtual="$_" -->} }
                                  $uri, $small, $uri), '>'],

@@ -8,7 +8,7 @@ use lib 't/lib';
 use Lunary::Big qw( big_pg grow idle );
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::Util qw( free_port read_file run_cmd wait_until write_file );
+use Lunary::System qw( free_port read_file run_cmd wait_until write_file );
 use POSIX ();
 use Test::More;
 use Time::HiRes qw( sleep time );

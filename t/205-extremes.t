@@ -10,7 +10,7 @@ use JSON::XS ();
 use Lunary::Big qw( big_pg grow idle memory peak worker );
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::Util qw( read_file wait_until );
+use Lunary::System qw( read_file wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 

@@ -16,7 +16,7 @@ use Lunary::Nginx;
 use Lunary::Oracle;
 use Lunary::Pg;
 use Lunary::Test;
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use Test::More;
 use Time::HiRes qw( time );
 

@@ -12,7 +12,7 @@ use Lunary::Crowd;
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test;
-use Lunary::Util qw( free_port read_file wait_until );
+use Lunary::System qw( free_port read_file wait_until );
 use Test::More;
 use Time::HiRes qw( time );
 

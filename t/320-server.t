@@ -15,7 +15,7 @@ use List::Util qw( shuffle uniq );
 use Lunary::Crowd;
 use Lunary::FakePg;
 use Lunary::Nginx;
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use Test::More;
 use Time::HiRes qw( time );
 

@@ -18,7 +18,7 @@ use Lunary::Dns;
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test;
-use Lunary::Util qw( free_port project_dir run_cmd tmpdir wait_until write_file );
+use Lunary::System qw( free_port project_dir run_cmd tmpdir wait_until write_file );
 use Test::More;
 use Time::HiRes qw( time );
 

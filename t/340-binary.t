@@ -6,7 +6,7 @@ use warnings;
 
 use lib 't/lib';
 use Lunary::Nginx;
-use Lunary::Util qw( run_cmd );
+use Lunary::System qw( run_cmd );
 use Test::More;
 
 my ($module) = grep { /lunary/ } Lunary::Nginx::modules();

@@ -23,7 +23,7 @@ use Exporter qw( import );
 use Lunary::Client;
 use Lunary::Pg;
 use Lunary::Test qw( key project related_uri run_id );
-use Lunary::Util qw( read_file wait_until );
+use Lunary::System qw( read_file wait_until );
 use Time::HiRes qw( sleep time );
 
 our @EXPORT_OK = qw( big_pg grow memory peak idle together worker

@@ -15,7 +15,7 @@ use warnings;
 use Errno qw( EAGAIN EINTR EWOULDBLOCK );
 use IO::Select;
 use IO::Socket::INET;
-use Lunary::Util qw( patience run_cmd );
+use Lunary::System qw( patience run_cmd );
 use Socket qw( SOL_SOCKET SO_LINGER SO_RCVBUF );
 use Time::HiRes qw( time );
 

@@ -11,7 +11,7 @@ use warnings;
 
 use IO::Socket::INET;
 use JSON::XS qw( decode_json encode_json );
-use Lunary::Util qw( kill_wait read_file tmpdir write_file );
+use Lunary::System qw( kill_wait read_file tmpdir write_file );
 use POSIX ();
 use Socket qw( inet_aton );
 

@@ -16,7 +16,7 @@ use warnings;
 
 use IO::Select;
 use IO::Socket::INET;
-use Lunary::Util qw( kill_wait );
+use Lunary::System qw( kill_wait );
 use POSIX ();
 
 my @all;

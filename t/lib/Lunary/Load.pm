@@ -24,7 +24,7 @@ use JSON::XS qw( decode_json encode_json );
 use Lunary::Client;
 use Lunary::Oracle;
 use Lunary::Test qw( key project related_uri run_id );
-use Lunary::Util qw( wait_until );
+use Lunary::System qw( wait_until );
 use POSIX ();
 use Test::More ();
 use Time::HiRes qw( sleep time );

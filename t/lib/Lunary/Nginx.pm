@@ -15,7 +15,7 @@ use strict;
 use warnings;
 
 use Lunary::Client;
-use Lunary::Util qw( alive children free_port kill_wait project_dir
+use Lunary::System qw( alive children free_port kill_wait project_dir
                      read_file run_cmd tmpdir wait_until write_file );
 use POSIX ();
 use Test::More ();

@@ -17,7 +17,7 @@ use warnings;
 
 use DBI;
 use File::Path qw( remove_tree );
-use Lunary::Util qw( children free_port kill_wait project_dir read_file
+use Lunary::System qw( children free_port kill_wait project_dir read_file
                      run_cmd tmpdir wait_until write_file );
 use POSIX ();
 use Time::HiRes qw( sleep );

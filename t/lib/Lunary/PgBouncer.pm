@@ -10,7 +10,7 @@ use warnings;
 
 use IO::Socket::INET;
 use Lunary::Pg;
-use Lunary::Util qw( free_port kill_wait read_file tmpdir wait_until
+use Lunary::System qw( free_port kill_wait read_file tmpdir wait_until
                      write_file );
 use POSIX ();
 

@@ -24,7 +24,7 @@ use File::Path qw( make_path remove_tree );
 use File::Spec ();
 use IO::Socket::INET;
 use List::Util ();
-use Lunary::Util qw( kill_wait patience read_file run_cmd wait_until
+use Lunary::System qw( kill_wait patience read_file run_cmd wait_until
                      write_file );
 use POSIX ();
 use Time::HiRes qw( sleep time );

@@ -28,7 +28,7 @@ use Exporter qw( import );
 use JSON::XS qw( decode_json );
 use Lunary::Oracle;
 use Lunary::Pg;
-use Lunary::Util qw( project_dir );
+use Lunary::System qw( project_dir );
 
 our @EXPORT = qw( use_database pg oracle key project run_id related_uri );
 

@@ -1,6 +1,6 @@
-package Lunary::Util;
+package Lunary::System;
 
-# What all helpers of the tests need: temporary directories, free ports,
+# What the tests want of the system: temporary directories, free ports,
 # waiting for an event, running a command.
 
 use strict;
