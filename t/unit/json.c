@@ -705,7 +705,8 @@ test_generate_string(unit_sink_t *sink, ngx_uint_t key)
     static const char  *pieces[] = {
         "_", "_", "_", "__", "a", "b_", "_c", "Z", "0", " ", ":", "\\\"",
         "\\\\", "\\n", "\\t", "\\b", "\\f", "\\r", "\\/", "\\u001f",
-        "\\u00e9", "\\ud83d\\ude00", "é", "€", "😀", "{", "}", "[", "]", ",",
+        "\\u00e9", "\\ud83d\\ude00", "é", "€", "😀",
+        "{", "}", "[", "]", ",",
         "temperature", "a longer piece of text without any", "\\\": \\\""
     };
 
