@@ -31,6 +31,7 @@ static void ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_refuse(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_outcome_e outcome);
 static ngx_int_t ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_unwritten(ngx_http_lunary_ctx_t *ctx);
 
 static void ngx_http_lunary_broken(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_flush(ngx_http_lunary_ctx_t *ctx);
@@ -391,7 +392,10 @@ ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx)
 static ngx_int_t
 ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
 {
-    ngx_http_request_t *r = ctx->request;
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
 
     if (ctx->verdict == NGX_HTTP_LUNARY_KEY_UNASKED) {
         ctx->verdict = NGX_HTTP_LUNARY_KEY_UNKNOWN;
@@ -424,11 +428,12 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
     }
 
     if (ngx_http_lunary_runs_end(ctx) != NGX_OK) {
-        return ctx->stream.committed ? ngx_http_lunary_cut(ctx)
-               : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+        return ngx_http_lunary_unwritten(ctx);
     }
 
-    return ngx_http_lunary_stream_finish(&ctx->stream);
+    rc = ngx_http_lunary_stream_finish(&ctx->stream);
+
+    return rc == NGX_ERROR ? ngx_http_lunary_unwritten(ctx) : rc;
 }
 
 
@@ -542,31 +547,37 @@ ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx)
 }
 
 
+/* what is to be done where the answer can't be written */
+
+static ngx_int_t
+ngx_http_lunary_unwritten(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_connection_t  *c;
+
+    c = ctx->request->connection;
+
+    if (c->error) {
+        ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
+        return NGX_ERROR;
+    }
+
+    if (!ctx->stream.committed) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+    }
+
+    ngx_log_error(NGX_LOG_ERR, c->log, 0, "the answer is cut off");
+
+    return ngx_http_lunary_cut(ctx);
+}
+
+
 /* the answer can't go on, though the database would */
 
 static void
 ngx_http_lunary_broken(ngx_http_lunary_ctx_t *ctx)
 {
-    ngx_int_t          rc;
-    ngx_connection_t  *c;
-
-    c = ctx->request->connection;
-
     ngx_http_lunary_abandon(ctx);
-
-    if (c->error) {
-        ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
-        rc = NGX_ERROR;
-
-    } else if (ctx->stream.committed) {
-        ngx_log_error(NGX_LOG_ERR, c->log, 0, "the answer is cut off");
-        rc = ngx_http_lunary_cut(ctx);
-
-    } else {
-        rc = ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
-    }
-
-    ngx_http_lunary_finalize(ctx, rc);
+    ngx_http_lunary_finalize(ctx, ngx_http_lunary_unwritten(ctx));
 }
 
 
