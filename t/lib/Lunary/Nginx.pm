@@ -8,6 +8,8 @@ package Lunary::Nginx;
 #   $nginx->start; $nginx->reload; $nginx->upgrade; $nginx->stop;
 #   ($status, $output) = $nginx->test;        nginx -t
 #
+# before => [...]: words of the command line before nginx's own, as unshare's.
+#
 # stop() looks through the error log for [alert], [crit] and [emerg], and for
 # what sanitizers wrote, and fails a test for each.
 
@@ -125,6 +127,8 @@ sub command {
 
     @before = ('valgrind', '-q', split ' ', $ENV{TEST_NGINX_USE_VALGRIND})
         if $ENV{TEST_NGINX_USE_VALGRIND};
+
+    unshift @before, @{ $self->{before} // [] };
 
     return (@before, binary(), '-e', $self->{log}, '-p', "$self->{dir}/",
             '-c', "$self->{dir}/nginx.conf", @more);

@@ -1,0 +1,298 @@
+# The disk is full while an answer goes to its temporary file: the client sees
+# a cut, the log says why, and nothing is left behind.  What needs no file is
+# not touched by it.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Lunary::Big qw( big_pg grow idle worker );
+use Lunary::Nginx;
+use Lunary::Test;
+use Lunary::System qw( free_port read_file run_cmd wait_until );
+use Test::More;
+
+my ($port, $h2) = map { free_port() } 1 .. 2;
+
+# a disk of 4 MB that only this nginx sees, and that goes with it
+sub disk {
+    my ($dir) = @_;
+
+    my $mount = 'dir=$1; shift; mount -t tmpfs -o size=4m none "$dir"';
+
+    return ('unshare', '-m', 'sh', '-c', "$mount && exec \"\$@\"", 'sh', $dir)
+        if $> == 0;
+
+    my ($gid) = split ' ', $);
+
+    return ('unshare', '-rm', 'sh', '-c', "$mount && exec unshare -U"
+            . " --map-user=$> --map-group=$gid \"\$@\"", 'sh', $dir);
+}
+
+my ($no_disk, $why) = run_cmd(disk('/mnt'), 'true');
+plan skip_all => "no file system can be mounted: $why" if $no_disk;
+
+my $pg = big_pg();
+my $uri = grow($pg, 2_000_000, runs => 2000, bytes => 6000);
+my $small = grow($pg, 1_000_000, runs => 10);
+
+my $locations = '';
+
+for my $one ([file => ''],
+             [wide => 'lunary_buffers 64k max=64m;'],
+             [paused => 'lunary_max_temp_file_size 0;'])
+{
+    my ($name, $text) = @$one;
+    my $conninfo = $pg->conninfo(application_name => $name);
+
+    $locations .= <<"EOF_CONFIG";
+        location ~ "^/$name/v1/runs/(?<run_id>[^/]+)/related\$" {
+            lunary_database "$conninfo";
+            lunary_pool max=1;
+            lunary_query_timeout 60s;
+            $text
+            lunary_related_runs \$run_id;
+        }
+EOF_CONFIG
+}
+
+my $nginx = Lunary::Nginx->new(
+    allow => qr/\[crit\].* pwritev?\(\) /,
+    http => 'lunary_temp_path disk/temp;
+        log_format outcome "$request_uri $server_protocol $lunary_outcome";',
+    server => "listen 127.0.0.1:$port sndbuf=64k;
+               listen 127.0.0.1:$h2 http2 sndbuf=64k;
+               access_log logs/outcome.log outcome;",
+    config => $locations);
+
+mkdir "$nginx->{dir}/disk";
+$nginx->{before} = [disk("$nginx->{dir}/disk")];
+$nginx->start;
+
+my $worker = worker($nginx);
+my $disk = "/proc/$worker/root$nginx->{dir}/disk";
+
+
+# clients that read next to nothing before they are told to
+my %ways = (
+    'HTTP/1.1' => sub { Lunary::Big->new(port => $port, rcvbuf => 8192, @_) },
+    'HTTP/1.0' => sub { Lunary::Big->new(port => $port, rcvbuf => 8192,
+                                         version => '1.0', @_) },
+    'HTTP/2' => sub { Lunary::Big::Http2->new(port => $h2, window => 20_000,
+                                              hold => 1, @_) },
+);
+
+sub ask {
+    my ($uri, $protocol, %more) = @_;
+
+    return $ways{$protocol // 'HTTP/1.1'}->(uri => $uri, %more);
+}
+
+sub rest {
+    my ($in) = @_;
+
+    $in->{client}->send(Lunary::Big::Http2::frame(8, 0, 1, pack 'N', 2**24))
+        if delete $in->{hold};
+
+    return $in->rest;
+}
+
+# bytes that are free
+sub space {
+    my ($status, $text) = run_cmd('stat', '-f', '-c', '%a %S', $disk);
+
+    die "stat: $text" if $text !~ /^(\d+) (\d+)$/;
+    return $1 * $2;
+}
+
+sub fill {
+    open my $out, '>', "$disk/ballast" or die "$disk/ballast: $!";
+    1 while syswrite $out, 'x' x 65536;
+    like($!, qr/No space left/, 'the disk is full');
+    is(space(), 0, 'nothing is free');
+}
+
+sub spools {
+    return scalar(grep { (readlink($_) // '') =~ m{/temp/\d} }
+                       glob "/proc/$worker/fd/*")
+           + grep { -f } glob "$disk/temp/*/*/*";
+}
+
+sub outcome {
+    my ($mark) = @_;
+
+    my $file = "$nginx->{dir}/logs/outcome.log";
+
+    wait_until { read_file($file, $mark) =~ /\n\z/ } 5;
+    return read_file($file, $mark);
+}
+
+sub outcome_mark { return -s "$nginx->{dir}/logs/outcome.log" // 0 }
+
+# what a user, and who looks after nginx, see of one that was cut
+sub cut {
+    my ($in, $protocol, $marks, $name) = @_;
+
+    $name = "$name, $protocol";
+
+    ok((wait_until { $nginx->log_since($marks->[0]) =~ /cut off/ } 10),
+       "$name: it is noticed");
+    rest($in);
+
+    ok($in->{over} && !$in->{whole}, "$name: the answer is broken");
+    is($in->{status}, 200, "$name: it had begun");
+    unlike($in->{tail}, qr/\]\s*\z/, "$name: no closing bracket");
+
+    if ($protocol eq 'HTTP/2') {
+        is($in->{reset}, 2, "$name: RST_STREAM INTERNAL_ERROR");
+        ok(!$in->{goaway} && !$in->{closed}, "$name: of the stream alone");
+        $in->leave;
+
+    } else {
+        is($in->{closed}, $protocol eq 'HTTP/1.0' ? 'reset' : 'eof',
+           "$name: its end");
+    }
+
+    like(outcome($marks->[1]), qr/ cut\n\z/, "$name: \$lunary_outcome");
+
+    my $log = $nginx->log_since($marks->[0]);
+    my @why = $log =~ /\[crit\].*pwritev?\(\) "\S+\/disk\/temp\/\S+" (.*)/g;
+    my @cut = $log =~ /\[error\].*/g;
+
+    is(scalar @why, 1, "$name: one line of what happened");
+    like($why[0], qr/No space left on device|has written only/,
+         "$name: that says what");
+    is(scalar @cut, 1, "$name: one line of what came of it");
+    like($cut[0], qr/the answer is cut off.*\/related/,
+         "$name: that says what, and of which request");
+
+    ok(idle($pg, 10), "$name: no connection is busy");
+    ok((wait_until { !spools() } 5), "$name: no file is left");
+}
+
+
+my $free = space();
+my $good = ask("/wide$uri", undef, rcvbuf => undef)->rest;
+ok($good->{whole}, 'an answer that fits into memory');
+cmp_ok($good->{length}, '>', 2 * $free, 'and not onto the disk');
+my $md5 = $good->md5;
+
+
+# in the middle of it
+
+for my $protocol (sort keys %ways) {
+    my $marks = [$nginx->mark, outcome_mark()];
+    my $in = ask("/file$uri", $protocol)->take(2000);
+
+    cut($in, $protocol, $marks, 'in the middle');
+    is(space(), $free, "in the middle, $protocol: the disk is free again");
+    ok(ask("/file$small")->rest->{whole},
+       "in the middle, $protocol: the next has the connection");
+}
+
+# two at once share what there is
+{
+    my $mark = $nginx->mark;
+    my @two = map { ask("/file$uri", $_)->take(2000) } 'HTTP/1.1', 'HTTP/2';
+
+    $_->take(20_000) for @two;
+    ok((wait_until { $nginx->log_since($mark) =~ /cut off.*cut off/s } 20),
+       'two at once: both are cut');
+    rest($_) for @two;
+    ok(!(grep { $_->{whole} } @two), 'two at once: they are broken');
+    is(space(), $free, 'two at once: the disk is free again');
+}
+
+
+# the disk is full all the time
+
+fill();
+
+{
+    my $mark = $nginx->mark;
+
+    for my $i (1 .. 20) {
+        my $in = ask("/file$small", (sort keys %ways)[$i % 3], window => 2**20)
+                 ->rest;
+        ok($in->{whole} && $in->{status} == 200, 'full: a small answer')
+            if !$in->{whole} || $i > 17;
+    }
+
+    for my $name (qw( wide paused )) {
+        my $in = ask("/$name$uri")->take(20_000);
+
+        rest($in);
+        ok($in->{whole}, "full: $name needs no file");
+        is($in->md5, $md5, "full: $name, as it is");
+    }
+
+    unlike($nginx->log_since($mark), qr/\[(?:warn|error|crit|alert)\]/,
+           'full: nothing to tell of');
+}
+
+
+# and becomes full for the end of an answer alone: the last run waits for
+# this, and is more than the page that was begun can take
+
+$pg->do(q{insert into external_user (id, project_id, external_id)
+          values (900, ?, 'who is late')}, project('alpha'));
+$pg->do(q{create function wait(bigint) returns boolean language plpgsql as $$
+begin
+    if $1 = 900 then
+        perform pg_advisory_xact_lock_shared(17);
+    end if;
+    return true;
+end $$});
+$pg->do(q{create policy wait on external_user using (wait(id))});
+$pg->do(q{alter table external_user enable row level security});
+
+my $tree = grow($pg, 3_000_000, runs => 500, bytes => 6000);
+my $whole = ask("/wide$tree")->rest;
+$pg->do(q{update run set external_user_id = 900 where id = ?},
+        run_id(3_000_499));
+
+unlink "$disk/ballast";
+
+for my $protocol (sort keys %ways) {
+    my $name = "the last run, $protocol";
+    my $marks = [$nginx->mark, outcome_mark()];
+
+    $pg->do('select pg_advisory_lock(17)');
+
+    my $in = ask("/file$tree", $protocol)->take(2000);
+
+    wait_until {
+        $pg->sessions(q{wait_event = 'advisory'})
+    } 10, 'all but the last run';
+    wait_until { space() < $free - 2_000_000 } 10, 'the file';
+
+    my ($size, $last) = (-1, 0);
+    wait_until { ($last, $size) = ($size, space()); $last == $size } 5;
+
+    fill();
+    $pg->do('select pg_advisory_unlock(17)');
+
+    cut($in, $protocol, $marks, 'the last run');
+    unlink "$disk/ballast";
+    is(space(), $free, "$name: the disk is free again");
+}
+
+
+# room enough
+
+for my $protocol (sort keys %ways) {
+    my $in = ask("/file$tree", $protocol)->take(2000);
+
+    ok(idle($pg, 10), "room enough, $protocol: the connection is free");
+    rest($in);
+    ok($in->{whole}, "room enough, $protocol: whole");
+    cmp_ok($in->{length}, '>', $whole->{length}, 'and with its last run');
+    $in->leave if !$in->{closed};
+}
+
+is(worker($nginx), $worker, 'the worker lives');
+ok((wait_until { space() == $free } 5), 'the disk is free again');
+is(spools(), 0, 'no file is left');
+
+$nginx->stop;
+done_testing();
