@@ -10,7 +10,7 @@ use Lunary::Load qw( expected soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri );
-use Lunary::System qw( kill_wait );
+use Lunary::System qw( kill_wait patience );
 use POSIX ();
 use Test::More;
 use Time::HiRes qw( sleep time );
@@ -79,10 +79,11 @@ my %bad = (
                         application_name => 'unbound'),
 );
 
+my $waits = 5 * patience() . 's';
 my $locations = join '', map { <<"EOF_CONFIG" } sort keys %good, keys %bad;
         location ~ "^/$_/v1/runs/(?<run_id>[^/]+)/related\$" {
             lunary_database ${\ ($good{$_} // $bad{$_}) };
-            lunary_queue 100 timeout=${\ ($good{$_} ? '5s' : '700ms') };
+            lunary_queue 100 timeout=${\ ($good{$_} ? $waits : '700ms') };
             lunary_related_runs \$run_id;
         }
 EOF_CONFIG
@@ -93,6 +94,7 @@ my $nginx = Lunary::Nginx->new(
     config => $locations . <<"EOF_CONFIG")->start;
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related\$" {
             lunary_database $good{full};
+            lunary_queue 100 timeout=$waits;
             lunary_related_runs \$run_id;
         }
 EOF_CONFIG
@@ -136,7 +138,7 @@ for my $name (sort keys %bad) {
 
     is($answer->{status}, 503, "$name: status");
     is($answer->{body}, '{"message": "Service unavailable"}', "$name: body");
-    cmp_ok($answer->{time}, '<', 3, "$name: in time");
+    cmp_ok($answer->{time}, '<', 3 * patience(), "$name: in time");
 }
 
 is($plain->sessions, 0, 'no session in plain text');
@@ -230,9 +232,10 @@ for (1 .. 20) {
     sleep 0.02;
 }
 
-cmp_ok($slowest, '<', 0.2, 'half a handshake: others are served at once');
+cmp_ok($slowest, '<', 0.2 * patience(),
+       'half a handshake: others are served at once');
 is($client->answer->{status}, 503, 'half a handshake: 503');
-cmp_ok(time - $start, '<', 3, 'half a handshake: in time');
+cmp_ok(time - $start, '<', 3 * patience(), 'half a handshake: in time');
 kill_wait('KILL', $pid);
 
 $nginx->stop;

@@ -41,6 +41,10 @@ sub start {
 
     if ($pid == 0) {
         close $in;
+
+        # a load may have come to its end before it is asked to
+        $SIG{USR1} = 'IGNORE';
+
         my $result = eval { run(%arg) } // { wrong => ["load: $@"] };
         print $out encode_json($result);
         close $out;
