@@ -16,7 +16,7 @@ use Errno qw( EAGAIN EINTR EWOULDBLOCK );
 use IO::Select;
 use IO::Socket::INET;
 use Lunary::System qw( patience run_cmd );
-use Socket qw( SOL_SOCKET SO_LINGER SO_RCVBUF );
+use Socket qw( SOL_SOCKET SO_ERROR SO_LINGER SO_RCVBUF );
 use Time::HiRes qw( time );
 
 
@@ -40,9 +40,15 @@ sub connect {
     setsockopt $socket, SOL_SOCKET, SO_RCVBUF, $self->{rcvbuf}
         if $self->{rcvbuf};
 
-    connect $socket, Socket::pack_sockaddr_in($self->{port},
-                         Socket::inet_aton('127.0.0.1'))
-        or die "connect to $self->{port}: $!\n";
+    my $to = Socket::pack_sockaddr_in($self->{port},
+                                      Socket::inet_aton('127.0.0.1'));
+
+    # after a signal it goes on by itself
+    if (!connect $socket, $to) {
+        $! == EINTR && IO::Select->new($socket)->can_write($self->{timeout})
+            && !($! = $socket->sockopt(SO_ERROR))
+            or die "connect to $self->{port}: $!\n";
+    }
 
     $socket->blocking(0);
     $self->{socket} = $socket;

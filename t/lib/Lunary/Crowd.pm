@@ -17,13 +17,14 @@ use warnings;
 
 use Errno qw( EAGAIN EINTR );
 use Lunary::Client;
+use Lunary::System qw( patience );
 use Time::HiRes qw( sleep time );
 
 
 sub new {
     my ($class, %arg) = @_;
 
-    return bless { clients => 16, timeout => 20, %arg }, $class;
+    return bless { clients => 16, timeout => 20 * patience(), %arg }, $class;
 }
 
 
