@@ -42,9 +42,9 @@ $pg->do(q{insert into run (id, project_id, type, parent_run_id, input)
           from generate_series(1, 200)}, project('alpha'), $root);
 
 my $nginx = Lunary::Nginx->new(workers => 1,
-    http => 'lunary_database "' . $pg->conninfo . q{";
+    http => 'lunary_database "' . $pg->conninfo . '";
         lunary_pool max=2;
-        lunary_queue 32 timeout=1s;},
+        lunary_queue 32 timeout=' . patience() . 's;',
     server => "listen 127.0.0.1:$h2 http2;",
     config => <<'EOF_CONFIG');
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
