@@ -142,15 +142,19 @@ same($h2->http2(related_uri(101), @key), 101, 'after reset streams');
 # the backend ends in mid-answer: never looks complete
 
 {
-    # a temporary file takes the answer in before the backend can be ended
+    # a temporary file, or the buffer of a socket, takes the answer in before
+    # the backend can be ended
+    my $narrow = Lunary::System::free_port();
     my $cut = Lunary::Nginx->new(
         http => qq{lunary_database "$conninfo";\n}
                 . 'lunary_buffers 1k max=4k; lunary_max_temp_file_size 0;',
+        server => "listen 127.0.0.1:$narrow sndbuf=64k;",
         config => $nginx->{config});
     $cut->start;
 
     for my $version ('1.1', '1.0') {
-        my $mid = $cut->client(rcvbuf => 4096)->connect;
+        my $mid = Lunary::Client->new(port => $narrow, rcvbuf => 4096)
+                  ->connect;
 
         $mid->send($mid->request('GET', related_uri(90000),
             version => $version, Authorization => "Bearer $alpha"));
