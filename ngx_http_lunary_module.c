@@ -3,6 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary.h"
+#include "ngx_http_lunary_answers.h"
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_sql.h"
 #include "ngx_http_lunary_status.h"
@@ -34,6 +35,8 @@ static char *ngx_http_lunary_queue(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_lunary_answer_cache(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 static char *ngx_http_lunary_buffers(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_lunary_status(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -60,6 +63,15 @@ static ngx_conf_enum_t  ngx_http_lunary_null_fields[] = {
     { ngx_string("omit"), 0 },
     { ngx_string("include"), 1 },
     { ngx_null_string, 0 }
+};
+
+
+/* zones that are not the operator's, though their tag is the same */
+
+static ngx_str_t  ngx_http_lunary_zones[] = {
+    ngx_string(NGX_HTTP_LUNARY_STATUS_ZONE),
+    ngx_string(NGX_HTTP_LUNARY_ANSWERS_ZONE),
+    ngx_null_string
 };
 
 
@@ -129,6 +141,13 @@ static ngx_command_t  ngx_http_lunary_commands[] = {
       NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE12,
       ngx_http_lunary_key_cache,
       NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("lunary_answer_cache"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_lunary_answer_cache,
+      NGX_HTTP_MAIN_CONF_OFFSET,
       0,
       NULL },
 
@@ -212,7 +231,11 @@ ngx_http_lunary_preconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_lunary_postconfiguration(ngx_conf_t *cf)
 {
-    return ngx_http_lunary_status_zone(cf);
+    if (ngx_http_lunary_status_zone(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_lunary_answers_zone(cf);
 }
 
 
@@ -225,6 +248,8 @@ ngx_http_lunary_create_main_conf(ngx_conf_t *cf)
     if (lmcf == NULL) {
         return NULL;
     }
+
+    lmcf->answers_size = NGX_CONF_UNSET_SIZE;
 
     if (ngx_array_init(&lmcf->pools, cf->pool, 4, sizeof(ngx_lunary_pool_t *))
         != NGX_OK)
@@ -726,9 +751,10 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_lunary_loc_conf_t *llcf = conf;
 
-    u_char     *p;
-    ssize_t     size;
-    ngx_str_t  *arg, name, number, value;
+    u_char                       *p;
+    ssize_t                       size;
+    ngx_str_t                    *arg, *own, name, number, value;
+    ngx_http_lunary_main_conf_t  *lmcf;
 
     if (llcf->key_cache != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -755,6 +781,19 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     number.data = p + 1;
     number.len = name.data + name.len - number.data;
     name.len = p - name.data;
+
+    for (own = ngx_http_lunary_zones; own->len; own++) {
+
+        if (own->len == name.len
+            && ngx_strncmp(own->data, name.data, name.len) == 0)
+        {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "the zone name \"%V\" in "
+                               "\"lunary_key_cache\" is the module's own",
+                               &name);
+            return NGX_CONF_ERROR;
+        }
+    }
 
     size = ngx_parse_size(&number);
 
@@ -799,6 +838,44 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     llcf->key_cache->init = ngx_http_lunary_cache_init;
+
+    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_lunary_module);
+    lmcf->keys_cached = 1;
+
+    return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_answer_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_main_conf_t *lmcf = conf;
+
+    ssize_t     size;
+    ngx_str_t  *arg;
+
+    if (lmcf->answers_size != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+
+    arg = cf->args->elts;
+
+    if (ngx_strcmp(arg[1].data, "off") == 0) {
+        lmcf->answers_size = 0;
+        return NGX_CONF_OK;
+    }
+
+    size = ngx_parse_size(&arg[1]);
+
+    if (size == NGX_ERROR || size < NGX_HTTP_LUNARY_ANSWERS_MIN) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid size \"%V\" in \"lunary_answer_cache\", "
+                           "expected \"off\" or at least %uzk", &arg[1],
+                           (size_t) NGX_HTTP_LUNARY_ANSWERS_MIN / 1024);
+        return NGX_CONF_ERROR;
+    }
+
+    lmcf->answers_size = size;
 
     return NGX_CONF_OK;
 }

@@ -13,7 +13,7 @@
 /* a verdict: the key itself is nowhere in it */
 
 typedef struct {
-    ngx_rbtree_node_t       node;       /* by the digest's first bytes */
+    ngx_str_node_t          node;       /* "str" is the digest */
     ngx_queue_t             queue;      /* the last used first */
     ngx_msec_t              expires;
     u_char                  digest[NGX_HTTP_LUNARY_DIGEST_LEN];
@@ -32,11 +32,9 @@ typedef struct {
 static ngx_http_lunary_key_e ngx_http_lunary_x_api_key(ngx_http_request_t *r,
     u_char *key);
 static ngx_int_t ngx_http_lunary_cache_secret(u_char *secret, ngx_log_t *log);
-static void ngx_http_lunary_cache_insert(ngx_rbtree_node_t *temp,
-    ngx_rbtree_node_t *node, ngx_rbtree_node_t *sentinel);
 static void ngx_http_lunary_cache_digest(ngx_http_lunary_cache_sh_t *sh,
     uint64_t *database, u_char *key, u_char *digest);
-static ngx_rbtree_key_t ngx_http_lunary_cache_key(u_char *digest);
+static uint32_t ngx_http_lunary_cache_hash(u_char *digest);
 static ngx_http_lunary_cache_node_t *ngx_http_lunary_cache_lookup(
     ngx_http_lunary_cache_sh_t *sh, u_char *digest);
 static ngx_http_lunary_cache_node_t *ngx_http_lunary_cache_room(
@@ -159,7 +157,7 @@ ngx_http_lunary_cache_init(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
-    ngx_rbtree_init(&sh->rbtree, &sh->sentinel, ngx_http_lunary_cache_insert);
+    ngx_rbtree_init(&sh->rbtree, &sh->sentinel, ngx_str_rbtree_insert_value);
     ngx_queue_init(&sh->queue);
 
     /* a full cache is no fault: the least used verdict makes room */
@@ -198,42 +196,6 @@ ngx_http_lunary_cache_secret(u_char *secret, ngx_log_t *log)
 }
 
 
-static void
-ngx_http_lunary_cache_insert(ngx_rbtree_node_t *temp, ngx_rbtree_node_t *node,
-    ngx_rbtree_node_t *sentinel)
-{
-    ngx_int_t                       rc;
-    ngx_rbtree_node_t             **p;
-    ngx_http_lunary_cache_node_t   *a, *b;
-
-    for ( ;; ) {
-
-        if (node->key != temp->key) {
-            p = (node->key < temp->key) ? &temp->left : &temp->right;
-
-        } else {
-            a = (ngx_http_lunary_cache_node_t *) node;
-            b = (ngx_http_lunary_cache_node_t *) temp;
-
-            rc = ngx_memcmp(a->digest, b->digest, NGX_HTTP_LUNARY_DIGEST_LEN);
-            p = (rc < 0) ? &temp->left : &temp->right;
-        }
-
-        if (*p == sentinel) {
-            break;
-        }
-
-        temp = *p;
-    }
-
-    *p = node;
-    node->parent = temp;
-    node->left = sentinel;
-    node->right = sentinel;
-    ngx_rbt_red(node);
-}
-
-
 /*
  * the lengths are fixed, so that nothing can be appended; the secret before
  * and after is what makes the digest worth nothing to who reads the memory
@@ -253,47 +215,28 @@ ngx_http_lunary_cache_digest(ngx_http_lunary_cache_sh_t *sh,
 }
 
 
-static ngx_rbtree_key_t
-ngx_http_lunary_cache_key(u_char *digest)
+static uint32_t
+ngx_http_lunary_cache_hash(u_char *digest)
 {
-    ngx_rbtree_key_t  key;
+    uint32_t  hash;
 
-    ngx_memcpy(&key, digest, sizeof(ngx_rbtree_key_t));
+    ngx_memcpy(&hash, digest, sizeof(uint32_t));
 
-    return key;
+    return hash;
 }
 
 
 static ngx_http_lunary_cache_node_t *
 ngx_http_lunary_cache_lookup(ngx_http_lunary_cache_sh_t *sh, u_char *digest)
 {
-    ngx_int_t                      rc;
-    ngx_rbtree_key_t               key;
-    ngx_rbtree_node_t             *node, *sentinel;
-    ngx_http_lunary_cache_node_t  *cn;
+    ngx_str_t  str;
 
-    key = ngx_http_lunary_cache_key(digest);
-    node = sh->rbtree.root;
-    sentinel = sh->rbtree.sentinel;
+    str.data = digest;
+    str.len = NGX_HTTP_LUNARY_DIGEST_LEN;
 
-    while (node != sentinel) {
-
-        if (key != node->key) {
-            node = (key < node->key) ? node->left : node->right;
-            continue;
-        }
-
-        cn = (ngx_http_lunary_cache_node_t *) node;
-        rc = ngx_memcmp(digest, cn->digest, NGX_HTTP_LUNARY_DIGEST_LEN);
-
-        if (rc == 0) {
-            return cn;
-        }
-
-        node = (rc < 0) ? node->left : node->right;
-    }
-
-    return NULL;
+    return (ngx_http_lunary_cache_node_t *)
+               ngx_str_rbtree_lookup(&sh->rbtree, &str,
+                                     ngx_http_lunary_cache_hash(digest));
 }
 
 
@@ -363,9 +306,11 @@ ngx_http_lunary_cache_keep(ngx_shm_zone_t *zone, uint64_t *database,
         }
 
         ngx_memcpy(cn->digest, digest, NGX_HTTP_LUNARY_DIGEST_LEN);
-        cn->node.key = ngx_http_lunary_cache_key(digest);
+        cn->node.node.key = ngx_http_lunary_cache_hash(digest);
+        cn->node.str.data = cn->digest;
+        cn->node.str.len = NGX_HTTP_LUNARY_DIGEST_LEN;
 
-        ngx_rbtree_insert(&sh->rbtree, &cn->node);
+        ngx_rbtree_insert(&sh->rbtree, &cn->node.node);
 
     } else {
         ngx_queue_remove(&cn->queue);
@@ -413,6 +358,6 @@ ngx_http_lunary_cache_remove(ngx_slab_pool_t *shpool,
     ngx_http_lunary_cache_sh_t *sh, ngx_http_lunary_cache_node_t *node)
 {
     ngx_queue_remove(&node->queue);
-    ngx_rbtree_delete(&sh->rbtree, &node->node);
+    ngx_rbtree_delete(&sh->rbtree, &node->node.node);
     ngx_slab_free_locked(shpool, node);
 }

@@ -3,6 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary.h"
+#include "ngx_http_lunary_answers.h"
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_refusal.h"
 #include "ngx_http_lunary_runs.h"
@@ -25,6 +26,9 @@ static void ngx_http_lunary_done(ngx_lunary_query_t *q,
 static void ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_reuse(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc);
 static void ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx);
 
@@ -203,6 +207,10 @@ ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
     if (ctx->cache == NGX_HTTP_LUNARY_CACHE_HIT) {
         ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
         ctx->has_project = 1;
+
+        if (!ctx->head) {
+            ctx->answer = ngx_http_lunary_answers_find(ctx);
+        }
     }
 }
 
@@ -303,6 +311,7 @@ ngx_http_lunary_again(ngx_lunary_query_t *q)
     }
 
     ctx->nruns = 0;
+    ctx->has_fingerprint = 0;
     ctx->found = 0;
     ctx->needs_full = 0;
 }
@@ -392,11 +401,6 @@ ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx)
 static ngx_int_t
 ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
 {
-    ngx_int_t            rc;
-    ngx_http_request_t  *r;
-
-    r = ctx->request;
-
     if (ctx->verdict == NGX_HTTP_LUNARY_KEY_UNASKED) {
         ctx->verdict = NGX_HTTP_LUNARY_KEY_UNKNOWN;
     }
@@ -407,33 +411,81 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
 
     ngx_http_lunary_keep_key(ctx);
 
+    if (ctx->checking) {
+        return ngx_http_lunary_reuse(ctx);
+    }
+
     if (!ctx->found) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
     }
 
     if (ctx->needs_full) {
-
-        /* it has waited its turn already */
-
-        ctx->query.front = 1;
-
-        return ngx_http_lunary_ask(ctx) == NGX_OK ? NGX_DONE
-               : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
+        return ngx_http_lunary_ask_again(ctx);
     }
 
-    ctx->outcome = NGX_HTTP_LUNARY_OK;
-
     if (ctx->head) {
-        return ngx_http_lunary_send_header(r, NGX_HTTP_OK, -1);
+        ctx->outcome = NGX_HTTP_LUNARY_OK;
+
+        return ngx_http_lunary_send_header(ctx->request, NGX_HTTP_OK, -1);
     }
 
     if (ngx_http_lunary_runs_end(ctx) != NGX_OK) {
         return ngx_http_lunary_unwritten(ctx);
     }
 
+    if (!ctx->full) {
+        ngx_http_lunary_answers_keep(ctx);
+    }
+
+    return ngx_http_lunary_finish(ctx);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    ctx->outcome = NGX_HTTP_LUNARY_OK;
+
     rc = ngx_http_lunary_stream_finish(&ctx->stream);
 
     return rc == NGX_ERROR ? ngx_http_lunary_unwritten(ctx) : rc;
+}
+
+
+/* the answer was kept: it is served if it still is what the database has */
+
+static ngx_int_t
+ngx_http_lunary_reuse(ngx_http_lunary_ctx_t *ctx)
+{
+    switch (ngx_http_lunary_answers_take(ctx)) {
+
+    case NGX_OK:
+        ctx->reused = 1;
+
+        return ngx_http_lunary_finish(ctx);
+
+    case NGX_DECLINED:
+        ctx->answer = NGX_HTTP_LUNARY_ANSWER_SEEN;
+
+        return ngx_http_lunary_ask_again(ctx);
+
+    default: /* NGX_ERROR */
+        return ngx_http_lunary_unwritten(ctx);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx)
+{
+    /* it has waited its turn already */
+
+    ctx->query.front = 1;
+
+    return ngx_http_lunary_ask(ctx) == NGX_OK ? NGX_DONE
+           : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
 }
 
 

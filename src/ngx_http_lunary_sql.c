@@ -12,7 +12,8 @@
  * "main" answers for a run without a parent in a tree without threads, which
  * is nearly every request; for any other it gives one row that says so, and
  * "full" is asked then.  Branches that are never taken still cost their
- * start-up, which is why "main" has none of them.
+ * start-up, which is why "main" has none of them.  "versions" answers as
+ * "main" does and adds a fingerprint of the answer; "check" gives that alone.
  *
  * (x = y) is true: keeps indexes on project_id and type out of the plan.
  * offset 0: keeps each step of the recursion a lookup of its own.  any() with
@@ -31,10 +32,10 @@
 
 /* the walk down; a run below the root has one way to it */
 
-#define NGX_HTTP_LUNARY_CHILD                                                 \
+#define NGX_HTTP_LUNARY_CHILD(versions)                                       \
     " from t cross join lateral ("                                            \
-    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"           \
-    " (:D) is true as gone"                                                   \
+    "select" versions " r.id, r.ctid as tid, r.created_at, r.type,"           \
+    " r.feedback, (:D) is true as gone"                                       \
     " from run r"                                                             \
     " where r.parent_run_id = any (array[t.id]) and r.id <> $1::uuid"         \
     " and (r.project_id = :P) is true"                                        \
@@ -83,22 +84,92 @@
     " where t.type = 'thread' and not t.gone) then 1 end) s"
 
 
-static const char  ngx_http_lunary_main_sql[] =
-    "with recursive t as ("
-    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"
-    " null::jsonb as pf, false as gone, r.parent_run_id is not null as need"
-    NGX_HTTP_LUNARY_ROOT
-    " union all "
-    "select c.id, c.tid, c.created_at, c.type, c.feedback,"
-    " case t.type when 'chat' then t.feedback else t.pf end, c.gone, false"
-    NGX_HTTP_LUNARY_CHILD
+#define NGX_HTTP_LUNARY_WALK(root, child)                                     \
+    "with recursive t as ("                                                   \
+    "select" root " r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"   \
+    " null::jsonb as pf, false as gone, r.parent_run_id is not null as need"  \
+    NGX_HTTP_LUNARY_ROOT                                                      \
+    " union all "                                                             \
+    "select" child " c.id, c.tid, c.created_at, c.type, c.feedback,"          \
+    " case t.type when 'chat' then t.feedback else t.pf end, c.gone, false"   \
+    NGX_HTTP_LUNARY_CHILD(root)                                               \
     " where not t.need) "
+
+#define NGX_HTTP_LUNARY_ROWS                                                  \
+    " from (select t.need or t.type = 'thread' as need, t.created_at, t.id,"  \
+    " case when not (t.need or t.type = 'thread') then t.tid end as tid,"     \
+    " t.pf from t where not t.gone"                                           \
+    NGX_HTTP_LUNARY_ONE                                                       \
+    NGX_HTTP_LUNARY_JOINS
+
+
+static const char  ngx_http_lunary_main_sql[] =
+    NGX_HTTP_LUNARY_WALK("", "")
     NGX_HTTP_LUNARY_COLUMNS
-    " from (select t.need or t.type = 'thread' as need, t.created_at, t.id,"
-    " case when not (t.need or t.type = 'thread') then t.tid end as tid, t.pf"
-    " from t where not t.gone"
-    NGX_HTTP_LUNARY_ONE
-    NGX_HTTP_LUNARY_JOINS;
+    NGX_HTTP_LUNARY_ROWS;
+
+
+/*
+ * The fingerprint of an answer: the versions (ctid and xmin) of all rows that
+ * it is made of, those of the walk with their ids, and of their users and
+ * templates; and which server says so, for another one counts its own, and
+ * what the schema had.  A version that can be seen was committed, and its
+ * transaction writes no more, so that where all are the same, so is what is
+ * in them.  :V is the set of features.
+ *
+ * (true or ...): names the columns of which nothing is asked, so that "check"
+ * fails as "main" does where one of them is gone; the planner drops it.
+ */
+
+#define NGX_HTTP_LUNARY_VERSION_COLUMNS                                      \
+    " r.xmin as x, r.external_user_id as u, r.template_version_id as v,"
+
+#define NGX_HTTP_LUNARY_NO_VERSION  "'\\x00000000000000000000'"
+
+#define NGX_HTTP_LUNARY_FINGERPRINT                                           \
+    "(select sha256(string_agg("                                              \
+    "uuid_send(t.id) || tidsend(t.tid) || xidsend(t.x)"                       \
+    " || case when t.u is null then '' else coalesce("                        \
+    "(select tidsend(e.ctid) || xidsend(e.xmin) from external_user e"         \
+    " where e.id = t.u and (true or (e.project_id, e.external_id,"            \
+    " e.created_at, e.last_seen, e.props) is null)), "                        \
+    NGX_HTTP_LUNARY_NO_VERSION ") end"                 \
+    " || case when t.v is null then '' else coalesce("                        \
+    "(select tidsend(p.ctid) || xidsend(p.xmin) from template_version v"      \
+    " cross join lateral (select p.ctid, p.xmin from template p"              \
+    " where p.id = v.template_id"                                             \
+    " and (true or (p.project_id, p.slug) is null) offset 0) p"               \
+    " where v.id = t.v), " NGX_HTTP_LUNARY_NO_VERSION ") end, '')"            \
+    " || timestamptz_send(pg_postmaster_start_time()) || '\\x0:V') from t)"
+
+
+static const char  ngx_http_lunary_versions_sql[] =
+    NGX_HTTP_LUNARY_WALK(NGX_HTTP_LUNARY_VERSION_COLUMNS, " c.x, c.u, c.v,")
+    NGX_HTTP_LUNARY_COLUMNS ", " NGX_HTTP_LUNARY_FINGERPRINT
+    NGX_HTTP_LUNARY_ROWS;
+
+
+static const char  ngx_http_lunary_no_versions_sql[] =
+    NGX_HTTP_LUNARY_WALK("", "")
+    NGX_HTTP_LUNARY_COLUMNS ", null::bytea"
+    NGX_HTTP_LUNARY_ROWS;
+
+
+static const char  ngx_http_lunary_check_sql[] =
+    "with recursive t as ("
+    "select" NGX_HTTP_LUNARY_VERSION_COLUMNS " r.id, r.ctid as tid"
+    NGX_HTTP_LUNARY_ROOT
+    " and (true or (r.created_at, r.type, r.is_public, r.feedback, r.name,"
+    " r.ended_at, r.cost, r.prompt_tokens, r.completion_tokens, r.tags,"
+    " r.input, r.output, r.error, r.status, (:S)::uuid, r.params, r.metadata)"
+    " is null)"
+    " union all "
+    "select c.x, c.u, c.v, c.id, c.tid"
+    NGX_HTTP_LUNARY_CHILD(NGX_HTTP_LUNARY_VERSION_COLUMNS)
+    ") select " NGX_HTTP_LUNARY_FINGERPRINT;
+
+
+static const char  ngx_http_lunary_no_check_sql[] = "select null::bytea";
 
 
 static const char  ngx_http_lunary_key_main_sql[] =
@@ -164,7 +235,7 @@ static const char  ngx_http_lunary_full_sql[] =
     "select c.id, c.tid, c.created_at, c.type, c.feedback,"
     " case t.type when 'chat' then t.id else t.chat end,"
     " case t.type when 'chat' then t.feedback else t.pf end, c.gone"
-    NGX_HTTP_LUNARY_CHILD
+    NGX_HTTP_LUNARY_CHILD("")
     ") "
     NGX_HTTP_LUNARY_COLUMNS ","
     " case when not s.cyclic then nullif(s.top, s.id) end,"
@@ -224,31 +295,49 @@ static const char  ngx_http_lunary_probe_sql[] =
     " and attname = 'is_deleted' and not attisdropped),"
     " exists (select from pg_catalog.pg_attribute"
     " where attrelid = pg_catalog.to_regclass('run')"
-    " and attname = 'sibling_run_id' and not attisdropped)";
+    " and attname = 'sibling_run_id' and not attisdropped),"
+    " (select count(*) = 4 from pg_catalog.pg_class where oid = any (array["
+    "pg_catalog.to_regclass('run'), pg_catalog.to_regclass('external_user'),"
+    " pg_catalog.to_regclass('template_version'),"
+    " pg_catalog.to_regclass('template')]) and relkind = 'r'"
+    " and pg_catalog.has_table_privilege(oid, 'select')"
+    " and pg_catalog.current_setting('server_version_num')::int >= 110000)";
 
-#define NGX_HTTP_LUNARY_HAS_DELETED  1
-#define NGX_HTTP_LUNARY_HAS_SIBLING  2
+#define NGX_HTTP_LUNARY_HAS_DELETED   1
+#define NGX_HTTP_LUNARY_HAS_SIBLING   2
+#define NGX_HTTP_LUNARY_HAS_VERSIONS  4
 
+
+/* "without": where rows have no versions, for they are not those of tables */
 
 typedef struct {
     const char  *name;
     const char  *sql;
+    const char  *without;
     const char  *project;
     int          columns;
 } ngx_http_lunary_statement_t;
 
 
 static ngx_http_lunary_statement_t  ngx_http_lunary_statements[] = {
-    { "lunary_main", ngx_http_lunary_main_sql, "$2::uuid", 28 },
-    { "lunary_key_main", ngx_http_lunary_key_main_sql, "s.project_id", 30 },
-    { "lunary_full", ngx_http_lunary_full_sql, "$2::uuid", 31 },
-    { "lunary_head", ngx_http_lunary_head_sql, "$2::uuid", 1 },
-    { "lunary_key_head", ngx_http_lunary_key_head_sql, "k.project_id", 3 }
+    { "lunary_main", ngx_http_lunary_main_sql, NULL, "$2::uuid", 28 },
+    { "lunary_versions", ngx_http_lunary_versions_sql,
+      ngx_http_lunary_no_versions_sql, "$2::uuid", 29 },
+    { "lunary_check", ngx_http_lunary_check_sql,
+      ngx_http_lunary_no_check_sql, "$2::uuid", 1 },
+    { "lunary_key_main", ngx_http_lunary_key_main_sql, NULL,
+      "s.project_id", 30 },
+    { "lunary_full", ngx_http_lunary_full_sql, NULL, "$2::uuid", 31 },
+    { "lunary_head", ngx_http_lunary_head_sql, NULL, "$2::uuid", 1 },
+    { "lunary_key_head", ngx_http_lunary_key_head_sql, NULL,
+      "k.project_id", 3 }
 };
 
 
 static const char *ngx_http_lunary_sql_text(ngx_pool_t *pool,
     ngx_http_lunary_statement_t *statement, ngx_uint_t features);
+static const char *ngx_http_lunary_sql_value(
+    ngx_http_lunary_statement_t *statement, ngx_uint_t features, char name);
 
 
 ngx_lunary_sql_t *
@@ -284,10 +373,16 @@ static const char *
 ngx_http_lunary_sql_text(ngx_pool_t *pool,
     ngx_http_lunary_statement_t *statement, ngx_uint_t features)
 {
-    size_t       len;
+    size_t       len, n;
     u_char      *text, *last;
     ngx_uint_t   pass;
-    const char  *p, *value;
+    const char  *sql, *p, *value;
+
+    sql = statement->sql;
+
+    if (statement->without && !(features & NGX_HTTP_LUNARY_HAS_VERSIONS)) {
+        sql = statement->without;
+    }
 
     text = NULL;
     last = NULL;
@@ -297,45 +392,22 @@ ngx_http_lunary_sql_text(ngx_pool_t *pool,
 
     for (pass = 0; pass < 2; pass++) {
 
-        for (p = statement->sql; *p; p++) {
+        for (p = sql; *p; p += n) {
 
-            if (p[0] != ':' || p[1] < 'A' || p[1] > 'Z') {
-
-                if (p[0] == ':') {
-                    /* a cast: "::" */
-                    len += 2;
-                    last = text ? ngx_cpymem(last, p, 2) : NULL;
-                    p++;
-                    continue;
-                }
-
-                len++;
-
-                if (text) {
-                    *last++ = (u_char) *p;
-                }
-
+            if (p[0] == ':' && p[1] >= 'A' && p[1] <= 'Z') {
+                value = ngx_http_lunary_sql_value(statement, features, p[1]);
+                len += ngx_strlen(value);
+                last = text ? ngx_cpymem(last, value, ngx_strlen(value))
+                            : NULL;
+                n = 2;
                 continue;
             }
 
-            switch (*++p) {
+            /* a cast is "::" */
 
-            case 'D':
-                value = (features & NGX_HTTP_LUNARY_HAS_DELETED)
-                        ? "r.is_deleted" : "false";
-                break;
-
-            case 'S':
-                value = (features & NGX_HTTP_LUNARY_HAS_SIBLING)
-                        ? "r.sibling_run_id" : "null";
-                break;
-
-            default: /* 'P' */
-                value = statement->project;
-            }
-
-            len += ngx_strlen(value);
-            last = text ? ngx_cpymem(last, value, ngx_strlen(value)) : NULL;
+            n = (p[0] == ':') ? 2 : 1;
+            len += n;
+            last = text ? ngx_cpymem(last, p, n) : NULL;
         }
 
         if (text == NULL) {
@@ -351,6 +423,33 @@ ngx_http_lunary_sql_text(ngx_pool_t *pool,
     *last = '\0';
 
     return (const char *) text;
+}
+
+
+static const char *
+ngx_http_lunary_sql_value(ngx_http_lunary_statement_t *statement,
+    ngx_uint_t features, char name)
+{
+    static const char *const  digits[NGX_LUNARY_FEATURES] = {
+        "0", "1", "2", "3", "4", "5", "6", "7"
+    };
+
+    switch (name) {
+
+    case 'D':
+        return (features & NGX_HTTP_LUNARY_HAS_DELETED) ? "r.is_deleted"
+                                                        : "false";
+
+    case 'S':
+        return (features & NGX_HTTP_LUNARY_HAS_SIBLING) ? "r.sibling_run_id"
+                                                        : "null";
+
+    case 'V':
+        return digits[features];
+
+    default: /* 'P' */
+        return statement->project;
+    }
 }
 
 

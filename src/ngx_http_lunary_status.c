@@ -43,6 +43,7 @@ typedef struct {
     ngx_atomic_t                  outcomes[NGX_HTTP_LUNARY_NOUTCOMES];
     ngx_atomic_t                  runs;
     ngx_atomic_t                  bytes;
+    ngx_atomic_t                  reused;
     ngx_atomic_t                  cache[NGX_HTTP_LUNARY_NCACHES];
     ngx_http_lunary_histogram_t   queue;
     ngx_http_lunary_histogram_t   first_row;
@@ -137,6 +138,8 @@ static ngx_http_lunary_metric_t  ngx_http_lunary_metrics[] = {
       "Runs served." },
     { "answer_bytes", offsetof(ngx_http_lunary_status_sh_t, bytes),
       "Bytes of JSON served, before any compression." },
+    { "answers_reused", offsetof(ngx_http_lunary_status_sh_t, reused),
+      "Answers that had not changed since they were kept." },
     { "connects", offsetof(ngx_http_lunary_status_sh_t, counts.connects),
       "Sessions made with the database." },
     { "connect_failures",
@@ -165,7 +168,7 @@ ngx_http_lunary_status_zone(ngx_conf_t *cf)
     size_t                        size;
     ngx_http_lunary_main_conf_t  *lmcf;
 
-    static ngx_str_t  name = ngx_string("lunary_status");
+    static ngx_str_t  name = ngx_string(NGX_HTTP_LUNARY_STATUS_ZONE);
 
     lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_lunary_module);
 
@@ -175,14 +178,6 @@ ngx_http_lunary_status_zone(ngx_conf_t *cf)
     lmcf->status = ngx_shared_memory_add(cf, &name, size,
                                          &ngx_http_lunary_module);
     if (lmcf->status == NULL) {
-        return NGX_ERROR;
-    }
-
-    /* the zone of a key cache has the same tag, and could have the name */
-
-    if (lmcf->status->init) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
-                      "the zone name \"%V\" is the module's own", &name);
         return NGX_ERROR;
     }
 
@@ -357,6 +352,7 @@ ngx_http_lunary_status_count(ngx_http_lunary_ctx_t *ctx)
     if (ngx_http_lunary_served(ctx)) {
         (void) ngx_atomic_fetch_add(&sh->runs, ctx->nruns);
         (void) ngx_atomic_fetch_add(&sh->bytes, ctx->stream.length);
+        (void) ngx_atomic_fetch_add(&sh->reused, ctx->reused);
     }
 
     if (ctx->queued) {

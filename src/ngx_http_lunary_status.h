@@ -12,6 +12,9 @@
 #include "ngx_http_lunary.h"
 
 
+/* the name of its shared memory */
+#define NGX_HTTP_LUNARY_STATUS_ZONE  "lunary_status"
+
 /* the shared memory for the counters, at postconfiguration */
 ngx_int_t ngx_http_lunary_status_zone(ngx_conf_t *cf);
 

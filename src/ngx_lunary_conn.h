@@ -23,7 +23,7 @@
 
 #define NGX_LUNARY_QUERY_PARAMS  2
 #define NGX_LUNARY_STATEMENTS    8
-#define NGX_LUNARY_FEATURES      4
+#define NGX_LUNARY_FEATURES      8
 
 /* queries on one connection, and what prepares a session */
 #define NGX_LUNARY_DEPTH         8

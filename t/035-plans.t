@@ -84,7 +84,8 @@ EOF_CONFIG
     my $mark = $pg->log_mark;
     my $child = id($tree{small} + 1);
 
-    for my $id (id($tree{small}), id($tree{small}), $child) {
+    # once for the key, three times for the answer to be kept
+    for my $id ((id($tree{small})) x 4, $child) {
         is($nginx->client->get("/v1/runs/$id/related",
                                Authorization => "Bearer $key")->{status},
            200, 'an answer');
@@ -130,7 +131,8 @@ sub check {
             my $top = decode_json($plan)->[0]{Plan};
             my $where = "$when, $name, $kind";
 
-            is($top->{'Actual Rows'}, $runs{$kind}, "$where: all runs");
+            is($top->{'Actual Rows'}, $name eq 'check' ? 1 : $runs{$kind},
+               "$where: all runs");
 
             my @odd = grep { ($_->{'Relation Name'} // '') eq 'run'
                              && $_->{'Node Type'} ne 'Tid Scan'
@@ -160,7 +162,8 @@ $pg->do("set $_->[0] = $_->[1]") for settings();
 # a plan that has tipped over would take for ever
 $pg->do("set statement_timeout = '60s'");
 my $text = statements();
-is(join(' ', sort keys %$text), 'full key_main main', 'the statements');
+is(join(' ', sort keys %$text), 'check full key_main main versions',
+   'the statements');
 check('stale statistics', $text);
 
 $pg->do('analyze');

@@ -643,30 +643,6 @@ for my $how ('one', 'all') {
 }
 
 
-# no other zone has its name, whatever its size
-
-my ($failed, $said) = conf_test('10m');
-ok($failed, 'a key cache of the same name is refused');
-my ($size) = $said =~ /conflicts with already declared size (\d+)/;
-cmp_ok($size // 0, '>', 0, 'for its size');
-($failed, $said) = conf_test($size // '64k');
-ok($failed, 'and of the very size as well');
-like($said, qr/\[emerg\].*"lunary_status"/, 'for its name');
-
-sub conf_test {
-    my ($wanted) = @_;
-
-    my $other = Lunary::Nginx->new(http => $http . "
-        lunary_key_cache zone=lunary_status:$wanted;", config => $config);
-
-    # the size that was declared is the key cache's: it comes first
-    my ($status, $output) = $other->test;
-    $output =~ s/the size (\d+) (of .*declared size) \d+/$2 $1/;
-
-    return ($status, $output);
-}
-
-
 # more databases than are looked after in common are each for itself
 
 my $many = Lunary::Nginx->new(config => join '', map { <<"EOF_CONFIG" }

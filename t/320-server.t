@@ -44,14 +44,7 @@ sub ask {
     my %answers;
     my @todo = map { shuffle(@names) } 1 .. $times;
 
-    $nginx->configure(config => join '', map { <<"EOF_CONFIG" } 'good', @names);
-        location = /$_ {
-            lunary_database "@{[ $fake->conninfo($_) ]}";
-            lunary_related_runs $Lunary::FakePg::Run;
-            lunary_connect_timeout $patience;
-            lunary_query_timeout $patience;
-        }
-EOF_CONFIG
+    behave('', 'good', @names);
 
     # libpq itself loses a result for which no end came before ReadyForQuery
     local $ENV{ASAN_OPTIONS} = join ':', $ENV{ASAN_OPTIONS} // (),
@@ -81,6 +74,20 @@ EOF_CONFIG
     $nginx->stop('TERM');
     return $good if !@names;
     return \%answers;
+}
+
+sub behave {
+    my ($conf, @names) = @_;
+
+    $nginx->configure(config => join '', map { <<"EOF_CONFIG" } @names);
+        location = /$_ {
+            lunary_database "@{[ $fake->conninfo($_) ]}";
+            lunary_related_runs $Lunary::FakePg::Run;
+            lunary_connect_timeout $patience;
+            lunary_query_timeout $patience;
+            $conf
+        }
+EOF_CONFIG
 }
 
 sub method { return $_[0] =~ /^head_/ ? 'HEAD' : 'GET' }
@@ -159,6 +166,24 @@ for my $name (sort keys %$once) {
     is($once->{$name}[-1]{body}, method($name) eq 'HEAD' ? '' : $good->{body},
        "$name: the right answer");
 }
+
+
+# Fingerprints of answers that are kept.
+
+my @kept = Lunary::FakePg::kept_modes();
+behave('lunary_key_cache zone=fake:256k valid=1h;', map { $_->[0] } @kept);
+$nginx->start;
+
+for my $pair (@kept) {
+    my ($name, $expected) = @$pair;
+    my @answers = map { one($name) } 1 .. 5;
+
+    is(join(' ', map { word($_) } @answers), $expected, "$name: the statuses");
+    is(scalar(grep { $_->{status} == 200 && $_->{body} ne $good->{body} }
+              @answers), 0, "$name: the right answers");
+}
+
+$nginx->stop('TERM');
 
 
 # A byte at a time.

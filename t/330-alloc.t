@@ -115,6 +115,7 @@ my $nginx = Lunary::Nginx->new(log_level => 'error',
                               lunary_max_temp_file_size 0;')
         . $place->('spool', 'lunary_buffers 4k max=8k;')
         . $place->('cache', 'lunary_key_cache zone=keys:256k valid=1ms;')
+        . $place->('keep', 'lunary_key_cache zone=keys:256k valid=1h;')
         . $place->('connect', 'lunary_pool max=1 idle=1ms lifetime=1ms;')
         . $place->('resolve', "lunary_pool max=1 idle=1ms lifetime=1ms;
             resolver 127.0.0.1:$dns->{port} ipv6=off;
@@ -176,6 +177,8 @@ my @paths = (
     ['an answer that streams', "/stream/$large", 200],
     ['one that goes to a file', "/spool/$large", 200, slow => 1],
     ['a key that is kept', "/cache/$run", 200],
+    ['an answer that is kept', "/keep/$run", 200],
+    ['one that was kept and has changed', "/keep/$run", 200],
     ['a connection that is made', "/connect/$run", 200],
     ['one to a host by its name', "/resolve/$run", 200],
     ['one without prepared statements', "/unprepared/$run", 200],
@@ -193,14 +196,16 @@ wait_until { ask('/away')->{status} == 503 } 5, 'a failed connect';
 for my $path (@paths) {
     my ($name, $uri, $expected, @more) = @$path;
     my $again = sub {
+        $pg->do('update run set name = name where id = ?', $run)
+            if $name =~ /changed/;
         my $answer = ask($uri, @more);
         $answer->{body} =~ s/\d+/0/g if $name =~ /^metrics|page/;
         $answer->{body} = '' if $name =~ /^metrics/;
         return $answer;
     };
 
-    # twice, so that what is done once a worker is done
-    $again->();
+    # before, so that what is done once a worker is done, and kept is kept
+    $again->() for 1 .. 4;
     my $good = $again->();
 
     is($good->{status}, $expected, "$name: as it should be") or next;

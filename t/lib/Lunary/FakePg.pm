@@ -66,6 +66,7 @@ sub auth { return ['R', pack('N', $_[0]) . ($_[1] // '')] }
 # a row of each statement: what the columns are is the module's business, so
 # a change there fails the good mode first
 
+my $fingerprint = text('f' x 32);
 my $tags = pack 'N5', 1, 1, 25, 2, 1;
 
 sub run_row {
@@ -84,6 +85,7 @@ sub run_row {
 
     push @row, text('private'), uuid($Project) if $statement =~ /key/;
     push @row, null(), null(), null() if $statement =~ /full/;
+    push @row, $fingerprint if $statement =~ /versions/;
 
     return @row;
 }
@@ -106,13 +108,14 @@ sub reply {
             ['C', "SELECT 1\0"], ready()) if $kind eq 'session';
     return (@head, columns(1), row(text('1s')), ['C', "SELECT 1\0"], ready())
         if $kind eq 'interval';
-    return (@head, columns(2), row(bool(1), bool(0)), ['C', "SELECT 1\0"],
-            ready()) if $kind eq 'probe';
+    return (@head, columns(3), row(bool(1), bool(0), bool(1)),
+            ['C', "SELECT 1\0"], ready()) if $kind eq 'probe';
     return (ready()) if $kind eq 'check';
 
     my @rows = map { [run_row($kind, $_)] } 0 .. 2;
 
     @rows = [bool(1), text('private'), uuid($Project)] if $kind =~ /head/;
+    @rows = [$fingerprint] if $kind eq 'lunary_check';
 
     return (($prepared ? () : $head[0]), $head[1],
             columns(scalar @{ $rows[0] }), map({ row(@$_) } @rows),
@@ -248,9 +251,9 @@ my %modes = (
     probe_wide    => ['probe', instead(['1', ''], ['2', ''], columns(70),
                       row(map { bool(1) } 1 .. 70), ['C', "SELECT 1\0"],
                       ready()), 503],
-    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(2),
-                      row(text('t'), text('false')), ['C', "SELECT 1\0"],
-                      ready()), 503],
+    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(3),
+                      row(text('t'), text('false'), text('true')),
+                      ['C', "SELECT 1\0"], ready()), 503],
     probe_copy    => ['probe', instead(['H', pack('Cnn', 0, 1, 0)], ready()),
                       qr/50[034]/],
 
@@ -420,6 +423,39 @@ my %modes = (
     rows_then_mute => ['answer', sub { many(sub { () }, @_) }, 'cut'],
 );
 
+# with answers that are kept: for five in a row
+
+my %kept = (
+    kept_good     => ['none', undef, '200 200 200 200 200'],
+    kept_short    => ['of versions', sub { first(28, text('f'), @_) },
+                      '200 500 500 500 500'],
+    kept_long     => ['of versions', sub { first(28, text('f' x 33), @_) },
+                      '200 500 500 500 500'],
+    kept_null     => ['of versions', sub { map { $_->[0] eq 'D'
+                      ? ['D', substr($_->[1], 0, -36) . null()] : $_ } @_ },
+                      '200 200 200 200 200'],
+    kept_column   => ['of versions', instead(['1', ''], ['2', ''], columns(28),
+                      row(run_row('main', 0)), ['C', "SELECT 1\0"], ready()),
+                      '200 500 500 500 500'],
+    check_short   => ['of check', column(0, text('f')), '200 200 500 500 500'],
+    check_long    => ['of check', column(0, text('f' x 33)),
+                      '200 200 500 500 500'],
+    check_null    => ['of check', column(0, null()), '200 200 200 200 200'],
+    check_other   => ['of check', column(0, text('g' x 32)),
+                      '200 200 200 200 200'],
+    check_none    => ['of check', without('D'), '200 200 200 200 200'],
+    check_two     => ['of check', after('D', row(text('g' x 32))),
+                      '200 200 200 200 200'],
+    check_columns => ['of check', instead(['1', ''], ['2', ''], columns(2),
+                      row(text('f' x 32), null()), ['C', "SELECT 1\0"],
+                      ready()), '200 200 500 500 500'],
+    check_error   => ['of check', instead($error, ready()),
+                      '200 200 500 500 500'],
+    check_gone    => ['of check', instead(undef), '200 200 503 503 503'],
+    check_mute    => ['of check', instead(), '200 200 504 504 504'],
+);
+%modes = (%modes, %kept);
+
 sub many {
     my ($end, @messages) = @_;
 
@@ -429,7 +465,11 @@ sub many {
     return (@messages[0 .. $#messages - 5], (@rows) x 300, $end->(@tail));
 }
 
-sub modes { return map { [$_, $modes{$_}[2]] } sort keys %modes }
+sub modes {
+    return map { [$_, $modes{$_}[2]] } grep { !$kept{$_} } sort keys %modes;
+}
+
+sub kept_modes { return map { [$_, $kept{$_}[2]] } sort keys %kept }
 
 
 # random damage to the messages of a greeting, a session or an answer
@@ -618,7 +658,8 @@ sub take {
         } elsif ($type eq 'S') {
             my $kind = delete $one->{kind} // 'check';
             my $when = $kind =~ /^(?:session|interval|probe|check)$/ ? $kind
-                                                                : 'answer';
+                       : $kind =~ /^lunary_(check|versions)$/ ? "of $1"
+                       : 'answer';
             $self->say($one, $when, reply($kind, !delete $one->{parsed}));
 
         } elsif ($type eq 'X') {
