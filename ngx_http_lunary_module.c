@@ -867,11 +867,11 @@ ngx_http_lunary_answer_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     size = ngx_parse_size(&arg[1]);
 
-    if (size == NGX_ERROR || size < NGX_HTTP_LUNARY_ANSWERS_MIN) {
+    if (size == NGX_ERROR || size < (ssize_t) NGX_HTTP_LUNARY_ANSWERS_MIN) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "invalid size \"%V\" in \"lunary_answer_cache\", "
                            "expected \"off\" or at least %uzk", &arg[1],
-                           (size_t) NGX_HTTP_LUNARY_ANSWERS_MIN / 1024);
+                           NGX_HTTP_LUNARY_ANSWERS_MIN / 1024);
         return NGX_CONF_ERROR;
     }
 

@@ -62,7 +62,7 @@ typedef enum {
 /* what is known of an answer before the database is asked */
 
 typedef enum {
-    NGX_HTTP_LUNARY_ANSWER_NEW = 0,
+    NGX_HTTP_LUNARY_ANSWER_NEW = 0,     /* nothing that is of use */
     NGX_HTTP_LUNARY_ANSWER_SEEN,        /* it was served before */
     NGX_HTTP_LUNARY_ANSWER_KEPT         /* and may be the same still */
 } ngx_http_lunary_answer_e;
@@ -154,7 +154,7 @@ typedef struct {
     unsigned                    has_project:1;
     unsigned                    by_key:1;       /* asked with the key */
     unsigned                    checking:1;     /* asked for a fingerprint */
-    unsigned                    full:1;         /* asked a second query */
+    unsigned                    full:1;         /* asked for all there is */
     unsigned                    has_fingerprint:1;
     unsigned                    found:1;
     unsigned                    needs_full:1;   /* a second query is needed */

@@ -6,18 +6,20 @@
 
 
 /*
- * no answer is older, and none was seen longer ago, in milliseconds: columns
- * may come and go without a new version of the rows
+ * for how long an answer is served, in milliseconds, and anything is known of
+ * one that was: columns may come and go without a new version of the rows
  */
 #define NGX_HTTP_LUNARY_ANSWERS_AGE    10000
 
 /*
- * where fewer pages are free, an answer makes room for others only when it was
- * not asked for as long: with more of them in use than there is room for, most
- * would else be replaced before they are of use
+ * where memory is short, an answer makes room only when it was not asked for
+ * as long: with more of them in use than there is room for, most would else be
+ * replaced before they are of use
  */
-#define NGX_HTTP_LUNARY_ANSWERS_FREE   32
 #define NGX_HTTP_LUNARY_ANSWERS_REST   5000
+
+/* so many pages free are enough for one more */
+#define NGX_HTTP_LUNARY_ANSWERS_FREE   32
 
 /* an answer takes no more than this part of the memory */
 #define NGX_HTTP_LUNARY_ANSWERS_SHARE  8
@@ -50,11 +52,13 @@ typedef struct {
     ngx_http_lunary_answer_key_t      key;
     ngx_msec_t                        expires;
     ngx_msec_t                        used;
-    ngx_uint_t                        nruns;
+    ngx_uint_t                        changed;  /* was kept, in vain */
+
+    ngx_http_lunary_answer_part_t    *parts;    /* NULL: none is kept */
     size_t                            len;
-    ngx_http_lunary_answer_part_t    *parts;    /* NULL: only seen */
-    u_char                            fingerprint[
-                                               NGX_HTTP_LUNARY_FINGERPRINT_LEN];
+    ngx_uint_t                        nruns;
+    ngx_msec_t                        made;     /* when it was asked for */
+    u_char              fingerprint[NGX_HTTP_LUNARY_FINGERPRINT_LEN];
 } ngx_http_lunary_answer_t;
 
 
@@ -69,25 +73,33 @@ typedef struct {
 static ngx_int_t ngx_http_lunary_answers_init_zone(ngx_shm_zone_t *zone,
     void *data);
 static ngx_http_lunary_answers_sh_t *ngx_http_lunary_answers_get(
-    ngx_http_request_t *r);
+    ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_answers_key(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_answer_key_t *key);
 static uint32_t ngx_http_lunary_answers_hash(
     ngx_http_lunary_answer_key_t *key);
 static ngx_http_lunary_answer_t *ngx_http_lunary_answers_lookup(
     ngx_http_lunary_answers_sh_t *sh, ngx_http_lunary_answer_key_t *key);
-static ngx_http_lunary_answer_t *ngx_http_lunary_answers_place(
-    ngx_http_lunary_answers_sh_t *sh, ngx_http_lunary_answer_key_t *key);
 static ngx_uint_t ngx_http_lunary_answers_room(
     ngx_http_lunary_answers_sh_t *sh);
-static ngx_int_t ngx_http_lunary_answers_copy(ngx_http_lunary_answers_sh_t *sh,
-    ngx_http_lunary_answer_t *answer, ngx_chain_t *in);
+static void ngx_http_lunary_answers_expire(ngx_http_lunary_answers_sh_t *sh);
+static ngx_http_lunary_answer_t *ngx_http_lunary_answers_place(
+    ngx_http_lunary_answers_sh_t *sh, ngx_http_lunary_answer_key_t *key);
+static void ngx_http_lunary_answers_fill(ngx_http_lunary_answers_sh_t *sh,
+    ngx_http_lunary_answer_t *answer, ngx_http_lunary_ctx_t *ctx,
+    ngx_chain_t *in);
+static ngx_http_lunary_answer_part_t *ngx_http_lunary_answers_copy(
+    ngx_http_lunary_answers_sh_t *sh, ngx_chain_t *in);
 static void *ngx_http_lunary_answers_alloc(ngx_http_lunary_answers_sh_t *sh,
     size_t size);
-static void ngx_http_lunary_answers_empty(ngx_http_lunary_answers_sh_t *sh,
-    ngx_http_lunary_answer_t *answer);
+static ngx_http_lunary_answer_t *ngx_http_lunary_answers_rested(
+    ngx_http_lunary_answers_sh_t *sh, ngx_msec_t ms);
+static void ngx_http_lunary_answers_free(ngx_http_lunary_answers_sh_t *sh,
+    ngx_http_lunary_answer_part_t *part);
 static void ngx_http_lunary_answers_remove(ngx_http_lunary_answers_sh_t *sh,
     ngx_http_lunary_answer_t *answer);
+static ngx_uint_t ngx_http_lunary_answers_valid(
+    ngx_http_lunary_answer_t *answer, ngx_http_lunary_ctx_t *ctx);
 
 
 ngx_int_t
@@ -152,14 +164,20 @@ ngx_http_lunary_answers_init_zone(ngx_shm_zone_t *zone, void *data)
 }
 
 
+/*
+ * not behind a pooler: that a session stands says nothing there, nor is it one
+ * server's for sure
+ */
+
 static ngx_http_lunary_answers_sh_t *
-ngx_http_lunary_answers_get(ngx_http_request_t *r)
+ngx_http_lunary_answers_get(ngx_http_lunary_ctx_t *ctx)
 {
     ngx_http_lunary_main_conf_t  *lmcf;
 
-    lmcf = ngx_http_get_module_main_conf(r, ngx_http_lunary_module);
+    lmcf = ngx_http_get_module_main_conf(ctx->request, ngx_http_lunary_module);
 
-    return lmcf->answers ? lmcf->answers->data : NULL;
+    return lmcf->answers && ctx->conf->key_cache && ctx->conf->prepare
+           ? lmcf->answers->data : NULL;
 }
 
 
@@ -205,7 +223,7 @@ ngx_http_lunary_answers_find(ngx_http_lunary_ctx_t *ctx)
     ngx_http_lunary_answer_key_t   key;
     ngx_http_lunary_answers_sh_t  *sh;
 
-    sh = ngx_http_lunary_answers_get(ctx->request);
+    sh = ngx_http_lunary_answers_get(ctx);
 
     if (sh == NULL) {
         return NGX_HTTP_LUNARY_ANSWER_NEW;
@@ -215,26 +233,35 @@ ngx_http_lunary_answers_find(ngx_http_lunary_ctx_t *ctx)
 
     ngx_shmtx_lock(&sh->shpool->mutex);
 
+    ngx_http_lunary_answers_expire(sh);
+
     answer = ngx_http_lunary_answers_lookup(sh, &key);
 
+    found = NGX_HTTP_LUNARY_ANSWER_NEW;
+
     if (answer == NULL) {
-        found = NGX_HTTP_LUNARY_ANSWER_NEW;
+        /* void */
 
     } else if ((ngx_msec_int_t) (ngx_current_msec - answer->expires) >= 0) {
 
         /* one that was kept is asked for often enough to be kept again */
 
-        found = answer->parts ? NGX_HTTP_LUNARY_ANSWER_SEEN
-                              : NGX_HTTP_LUNARY_ANSWER_NEW;
+        if (answer->parts) {
+            found = NGX_HTTP_LUNARY_ANSWER_SEEN;
+        }
 
         ngx_http_lunary_answers_remove(sh, answer);
 
     } else if (answer->parts) {
-        found = NGX_HTTP_LUNARY_ANSWER_KEPT;
 
-    } else {
-        found = ngx_http_lunary_answers_room(sh) ? NGX_HTTP_LUNARY_ANSWER_SEEN
-                                                 : NGX_HTTP_LUNARY_ANSWER_NEW;
+        /* another location's may be too long to be held back here */
+
+        if (answer->len <= ctx->conf->buffer_size) {
+            found = NGX_HTTP_LUNARY_ANSWER_KEPT;
+        }
+
+    } else if (!answer->changed && ngx_http_lunary_answers_room(sh)) {
+        found = NGX_HTTP_LUNARY_ANSWER_SEEN;
     }
 
     ngx_shmtx_unlock(&sh->shpool->mutex);
@@ -248,16 +275,28 @@ ngx_http_lunary_answers_find(ngx_http_lunary_ctx_t *ctx)
 static ngx_uint_t
 ngx_http_lunary_answers_room(ngx_http_lunary_answers_sh_t *sh)
 {
-    ngx_http_lunary_answer_t  *last;
+    return sh->shpool->pfree >= NGX_HTTP_LUNARY_ANSWERS_FREE
+           || ngx_http_lunary_answers_rested(sh, NGX_HTTP_LUNARY_ANSWERS_REST);
+}
 
-    if (sh->shpool->pfree >= NGX_HTTP_LUNARY_ANSWERS_FREE) {
-        return 1;
+
+/* what nobody asked for as long has expired; a few at a time */
+
+static void
+ngx_http_lunary_answers_expire(ngx_http_lunary_answers_sh_t *sh)
+{
+    ngx_uint_t                 i;
+    ngx_http_lunary_answer_t  *answer;
+
+    for (i = 0; i < 2; i++) {
+        answer = ngx_http_lunary_answers_rested(sh,
+                                                NGX_HTTP_LUNARY_ANSWERS_AGE);
+        if (answer == NULL) {
+            return;
+        }
+
+        ngx_http_lunary_answers_remove(sh, answer);
     }
-
-    last = ngx_queue_data(ngx_queue_last(&sh->queue),
-                          ngx_http_lunary_answer_t, queue);
-
-    return ngx_current_msec - last->used >= NGX_HTTP_LUNARY_ANSWERS_REST;
 }
 
 
@@ -269,7 +308,7 @@ ngx_http_lunary_answers_keep(ngx_http_lunary_ctx_t *ctx)
     ngx_http_lunary_answer_key_t   key;
     ngx_http_lunary_answers_sh_t  *sh;
 
-    sh = ngx_http_lunary_answers_get(ctx->request);
+    sh = ngx_http_lunary_answers_get(ctx);
 
     if (sh == NULL || !ctx->has_project) {
         return;
@@ -290,20 +329,14 @@ ngx_http_lunary_answers_keep(ngx_http_lunary_ctx_t *ctx)
     answer = ngx_http_lunary_answers_place(sh, &key);
 
     if (answer && ctx->has_fingerprint) {
-        answer->nruns = ctx->nruns;
-        ngx_memcpy(answer->fingerprint, ctx->fingerprint,
-                   NGX_HTTP_LUNARY_FINGERPRINT_LEN);
-
-        if (ngx_http_lunary_answers_copy(sh, answer, in) != NGX_OK) {
-            ngx_http_lunary_answers_remove(sh, answer);
-        }
+        ngx_http_lunary_answers_fill(sh, answer, ctx, in);
     }
 
     ngx_shmtx_unlock(&sh->shpool->mutex);
 }
 
 
-/* a place for an answer with nothing in it, the first to be kept */
+/* the place of an answer, which may be there already; NULL: no room */
 
 static ngx_http_lunary_answer_t *
 ngx_http_lunary_answers_place(ngx_http_lunary_answers_sh_t *sh,
@@ -314,48 +347,89 @@ ngx_http_lunary_answers_place(ngx_http_lunary_answers_sh_t *sh,
     answer = ngx_http_lunary_answers_lookup(sh, key);
 
     if (answer) {
-        ngx_http_lunary_answers_empty(sh, answer);
-        ngx_queue_remove(&answer->queue);
-
-    } else {
-        answer = ngx_http_lunary_answers_alloc(sh,
-                                            sizeof(ngx_http_lunary_answer_t));
-        if (answer == NULL) {
-            return NULL;
-        }
-
-        answer->key = *key;
-        answer->parts = NULL;
-
-        answer->node.node.key = ngx_http_lunary_answers_hash(key);
-        answer->node.str.data = (u_char *) &answer->key;
-        answer->node.str.len = sizeof(ngx_http_lunary_answer_key_t);
-
-        ngx_rbtree_insert(&sh->rbtree, &answer->node.node);
+        return answer;
     }
 
-    ngx_queue_insert_head(&sh->queue, &answer->queue);
+    answer = ngx_http_lunary_answers_alloc(sh,
+                                           sizeof(ngx_http_lunary_answer_t));
+    if (answer == NULL) {
+        return NULL;
+    }
 
+    ngx_memzero(answer, sizeof(ngx_http_lunary_answer_t));
+
+    answer->key = *key;
     answer->used = ngx_current_msec;
     answer->expires = ngx_current_msec + NGX_HTTP_LUNARY_ANSWERS_AGE;
-    answer->len = 0;
+
+    answer->node.node.key = ngx_http_lunary_answers_hash(key);
+    answer->node.str.data = (u_char *) &answer->key;
+    answer->node.str.len = sizeof(ngx_http_lunary_answer_key_t);
+
+    ngx_queue_insert_head(&sh->queue, &answer->queue);
+    ngx_rbtree_insert(&sh->rbtree, &answer->node.node);
 
     return answer;
 }
 
 
-static ngx_int_t
-ngx_http_lunary_answers_copy(ngx_http_lunary_answers_sh_t *sh,
-    ngx_http_lunary_answer_t *answer, ngx_chain_t *in)
+/*
+ * what is half done is never seen: the parts are hung in when they are whole,
+ * for a worker may be killed at any point
+ */
+
+static void
+ngx_http_lunary_answers_fill(ngx_http_lunary_answers_sh_t *sh,
+    ngx_http_lunary_answer_t *answer, ngx_http_lunary_ctx_t *ctx,
+    ngx_chain_t *in)
+{
+    ngx_http_lunary_answer_part_t  *parts;
+
+    /* to be the last to make room for itself */
+
+    ngx_queue_remove(&answer->queue);
+    ngx_queue_insert_head(&sh->queue, &answer->queue);
+    answer->used = ngx_current_msec;
+
+    parts = answer->parts;
+    answer->parts = NULL;
+
+    ngx_http_lunary_answers_free(sh, parts);
+
+    parts = ngx_http_lunary_answers_copy(sh, in);
+
+    if (parts == NULL) {
+        return;
+    }
+
+    answer->len = (size_t) ctx->stream.length;
+    answer->nruns = ctx->nruns;
+    answer->made = ctx->query.sent;
+    answer->expires = ctx->query.sent + NGX_HTTP_LUNARY_ANSWERS_AGE;
+    answer->changed = 0;
+    ngx_memcpy(answer->fingerprint, ctx->fingerprint,
+               NGX_HTTP_LUNARY_FINGERPRINT_LEN);
+
+    ngx_memory_barrier();
+
+    answer->parts = parts;
+}
+
+
+/* NULL: no room, or nothing to copy */
+
+static ngx_http_lunary_answer_part_t *
+ngx_http_lunary_answers_copy(ngx_http_lunary_answers_sh_t *sh, ngx_chain_t *in)
 {
     size_t                           n, room;
     u_char                          *p;
     ngx_chain_t                     *cl;
-    ngx_http_lunary_answer_part_t   *part, **last;
+    ngx_http_lunary_answer_part_t   *parts, *part, **last;
 
     room = ngx_pagesize - offsetof(ngx_http_lunary_answer_part_t, data);
-    last = &answer->parts;
+    parts = NULL;
     part = NULL;
+    last = &parts;
 
     for (cl = in; cl; cl = cl->next) {
 
@@ -363,8 +437,10 @@ ngx_http_lunary_answers_copy(ngx_http_lunary_answers_sh_t *sh,
 
             if (part == NULL || part->len == room) {
                 part = ngx_http_lunary_answers_alloc(sh, ngx_pagesize);
+
                 if (part == NULL) {
-                    return NGX_ERROR;
+                    ngx_http_lunary_answers_free(sh, parts);
+                    return NULL;
                 }
 
                 part->next = NULL;
@@ -379,21 +455,20 @@ ngx_http_lunary_answers_copy(ngx_http_lunary_answers_sh_t *sh,
             ngx_memcpy(part->data + part->len, p, n);
 
             part->len += n;
-            answer->len += n;
         }
     }
 
-    return NGX_OK;
+    return parts;
 }
 
 
-/* the answer that was used least recently leaves where there is no room */
+/* where there is no room, those that were not asked for a while leave */
 
 static void *
 ngx_http_lunary_answers_alloc(ngx_http_lunary_answers_sh_t *sh, size_t size)
 {
-    void         *p;
-    ngx_queue_t  *q;
+    void                      *p;
+    ngx_http_lunary_answer_t  *answer;
 
     for ( ;; ) {
 
@@ -403,32 +478,49 @@ ngx_http_lunary_answers_alloc(ngx_http_lunary_answers_sh_t *sh, size_t size)
             return p;
         }
 
-        q = ngx_queue_last(&sh->queue);
-
-        /* the first one is being kept */
-
-        if (ngx_queue_empty(&sh->queue) || q == ngx_queue_head(&sh->queue)) {
+        answer = ngx_http_lunary_answers_rested(sh,
+                                                NGX_HTTP_LUNARY_ANSWERS_REST);
+        if (answer == NULL) {
             return NULL;
         }
 
-        ngx_http_lunary_answers_remove(sh, ngx_queue_data(q,
-                                                    ngx_http_lunary_answer_t,
-                                                    queue));
+        ngx_http_lunary_answers_remove(sh, answer);
     }
 }
 
 
-static void
-ngx_http_lunary_answers_empty(ngx_http_lunary_answers_sh_t *sh,
-    ngx_http_lunary_answer_t *answer)
+/* the one that was used least recently, if that is at least "ms" ago */
+
+static ngx_http_lunary_answer_t *
+ngx_http_lunary_answers_rested(ngx_http_lunary_answers_sh_t *sh, ngx_msec_t ms)
 {
-    ngx_http_lunary_answer_part_t  *part;
+    ngx_http_lunary_answer_t  *answer;
 
-    while (answer->parts) {
-        part = answer->parts;
-        answer->parts = part->next;
+    if (ngx_queue_empty(&sh->queue)) {
+        return NULL;
+    }
 
+    answer = ngx_queue_data(ngx_queue_last(&sh->queue),
+                            ngx_http_lunary_answer_t, queue);
+
+    /* the clocks of workers are not quite the same */
+
+    return (ngx_msec_int_t) (ngx_current_msec - answer->used)
+           >= (ngx_msec_int_t) ms
+           ? answer : NULL;
+}
+
+
+static void
+ngx_http_lunary_answers_free(ngx_http_lunary_answers_sh_t *sh,
+    ngx_http_lunary_answer_part_t *part)
+{
+    ngx_http_lunary_answer_part_t  *next;
+
+    while (part) {
+        next = part->next;
         ngx_slab_free_locked(sh->shpool, part);
+        part = next;
     }
 }
 
@@ -437,10 +529,10 @@ static void
 ngx_http_lunary_answers_remove(ngx_http_lunary_answers_sh_t *sh,
     ngx_http_lunary_answer_t *answer)
 {
-    ngx_http_lunary_answers_empty(sh, answer);
-
     ngx_queue_remove(&answer->queue);
     ngx_rbtree_delete(&sh->rbtree, &answer->node.node);
+
+    ngx_http_lunary_answers_free(sh, answer->parts);
     ngx_slab_free_locked(sh->shpool, answer);
 }
 
@@ -454,10 +546,16 @@ ngx_http_lunary_answers_take(ngx_http_lunary_ctx_t *ctx)
     ngx_http_lunary_answer_part_t  *part;
     ngx_http_lunary_answers_sh_t   *sh;
 
-    sh = ngx_http_lunary_answers_get(ctx->request);
+    sh = ngx_http_lunary_answers_get(ctx);
 
-    if (sh == NULL || !ctx->has_fingerprint) {
+    if (sh == NULL) {
         return NGX_DECLINED;
+    }
+
+    /* a buffer is there before the others have to wait */
+
+    if (ngx_lunary_out_room(&ctx->stream.out) != NGX_OK) {
+        return NGX_ERROR;
     }
 
     ngx_http_lunary_answers_key(ctx, &key);
@@ -466,15 +564,33 @@ ngx_http_lunary_answers_take(ngx_http_lunary_ctx_t *ctx)
 
     answer = ngx_http_lunary_answers_lookup(sh, &key);
 
-    /* another location may have kept one that is to be streamed here */
-
     if (answer == NULL || answer->parts == NULL
-        || answer->len > ctx->stream.whole
+        || !ngx_http_lunary_answers_valid(answer, ctx))
+    {
+        ngx_shmtx_unlock(&sh->shpool->mutex);
+
+        ctx->answer = NGX_HTTP_LUNARY_ANSWER_SEEN;
+
+        return NGX_DECLINED;
+    }
+
+    if (!ctx->has_fingerprint
         || ngx_memcmp(answer->fingerprint, ctx->fingerprint,
                       NGX_HTTP_LUNARY_FINGERPRINT_LEN)
            != 0)
     {
+        /* what changes so soon is not worth to be checked, for a while */
+
+        part = answer->parts;
+        answer->parts = NULL;
+        answer->changed = 1;
+
+        ngx_http_lunary_answers_free(sh, part);
+
         ngx_shmtx_unlock(&sh->shpool->mutex);
+
+        ctx->answer = NGX_HTTP_LUNARY_ANSWER_NEW;
+
         return NGX_DECLINED;
     }
 
@@ -493,4 +609,20 @@ ngx_http_lunary_answers_take(ngx_http_lunary_ctx_t *ctx)
     ngx_shmtx_unlock(&sh->shpool->mutex);
 
     return rc;
+}
+
+
+/*
+ * whether its fingerprint says anything.  A session that is younger than the
+ * answer may be one with a server that crashed since, lost what was not on its
+ * disk, and gives the same versions to other rows
+ */
+
+static ngx_uint_t
+ngx_http_lunary_answers_valid(ngx_http_lunary_answer_t *answer,
+    ngx_http_lunary_ctx_t *ctx)
+{
+    return (ngx_msec_int_t) (ngx_current_msec - answer->expires) < 0
+           && (ngx_msec_int_t) (answer->made - ctx->query.session) > 0
+           && answer->len <= ctx->stream.whole;
 }

@@ -21,15 +21,15 @@
 #define NGX_HTTP_LUNARY_ANSWERS_ZONE  "lunary_answers"
 
 /* the smallest size of lunary_answer_cache, in bytes */
-#define NGX_HTTP_LUNARY_ANSWERS_MIN   (256 * 1024)
+#define NGX_HTTP_LUNARY_ANSWERS_MIN   (64 * ngx_pagesize)
 
 
 /* adds the zone, if any location has use for it; NGX_OK or NGX_ERROR */
 ngx_int_t ngx_http_lunary_answers_zone(ngx_conf_t *cf);
 
 /*
- * whether the answer to a request whose project is known is KEPT, was SEEN
- * some time before, or neither: NEW
+ * whether the answer to a request whose project is known is KEPT, was SEEN a
+ * while before and may be kept now, or neither: NEW
  */
 ngx_http_lunary_answer_e ngx_http_lunary_answers_find(
     ngx_http_lunary_ctx_t *ctx);
@@ -43,7 +43,8 @@ void ngx_http_lunary_answers_keep(ngx_http_lunary_ctx_t *ctx);
 /*
  * writes the kept answer to the stream if it has the fingerprint that the
  * database told.  NGX_OK; NGX_DECLINED: there is none such, nothing was
- * written; NGX_ERROR: the stream failed
+ * written, and the context's "answer" says what to ask for instead; NGX_ERROR:
+ * the stream failed
  */
 ngx_int_t ngx_http_lunary_answers_take(ngx_http_lunary_ctx_t *ctx);
 

@@ -393,6 +393,12 @@ ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx)
         ctx->first_row = 1;
         ctx->first_row_time += q->first_row;
     }
+
+    /* told once, whatever becomes of another query */
+
+    q->took = 0;
+    q->connected = 0;
+    q->rows = 0;
 }
 
 
@@ -467,8 +473,6 @@ ngx_http_lunary_reuse(ngx_http_lunary_ctx_t *ctx)
         return ngx_http_lunary_finish(ctx);
 
     case NGX_DECLINED:
-        ctx->answer = NGX_HTTP_LUNARY_ANSWER_SEEN;
-
         return ngx_http_lunary_ask_again(ctx);
 
     default: /* NGX_ERROR */

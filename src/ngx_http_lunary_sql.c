@@ -110,21 +110,20 @@ static const char  ngx_http_lunary_main_sql[] =
 
 
 /*
- * The fingerprint of an answer: the versions (ctid and xmin) of all rows that
- * it is made of, those of the walk with their ids, and of their users and
- * templates; and which server says so, for another one counts its own, and
- * what the schema had.  A version that can be seen was committed, and its
- * transaction writes no more, so that where all are the same, so is what is
- * in them.  :V is the set of features.
+ * The fingerprint of an answer: of all rows that it is made of, which ones
+ * they are and in what version, as ctid and xmin tell; and which server says
+ * so, for another one counts its own.  A version that can be seen was
+ * committed, and its transaction writes no more, so that where all are the
+ * same, so is what is in them.  Of a template's version only the template
+ * counts, and that is told by its id.
  *
  * (true or ...): names the columns of which nothing is asked, so that "check"
- * fails as "main" does where one of them is gone; the planner drops it.
+ * fails as "main" does where one of them is gone; the planner drops it.  What
+ * stands for a missing row is as long as the row's entry.
  */
 
-#define NGX_HTTP_LUNARY_VERSION_COLUMNS                                      \
+#define NGX_HTTP_LUNARY_VERSION_COLUMNS                                       \
     " r.xmin as x, r.external_user_id as u, r.template_version_id as v,"
-
-#define NGX_HTTP_LUNARY_NO_VERSION  "'\\x00000000000000000000'"
 
 #define NGX_HTTP_LUNARY_FINGERPRINT                                           \
     "(select sha256(string_agg("                                              \
@@ -132,15 +131,17 @@ static const char  ngx_http_lunary_main_sql[] =
     " || case when t.u is null then '' else coalesce("                        \
     "(select tidsend(e.ctid) || xidsend(e.xmin) from external_user e"         \
     " where e.id = t.u and (true or (e.project_id, e.external_id,"            \
-    " e.created_at, e.last_seen, e.props) is null)), "                        \
-    NGX_HTTP_LUNARY_NO_VERSION ") end"                 \
+    " e.created_at, e.last_seen, e.props) is null)),"                         \
+    " int8send(0) || int2send(0::int2)) end"                                  \
     " || case when t.v is null then '' else coalesce("                        \
-    "(select tidsend(p.ctid) || xidsend(p.xmin) from template_version v"      \
-    " cross join lateral (select p.ctid, p.xmin from template p"              \
+    "(select int8send(p.id) || tidsend(p.ctid) || xidsend(p.xmin)"            \
+    " from template_version v"                                                \
+    " cross join lateral (select p.id, p.ctid, p.xmin from template p"        \
     " where p.id = v.template_id"                                             \
     " and (true or (p.project_id, p.slug) is null) offset 0) p"               \
-    " where v.id = t.v), " NGX_HTTP_LUNARY_NO_VERSION ") end, '')"            \
-    " || timestamptz_send(pg_postmaster_start_time()) || '\\x0:V') from t)"
+    " where v.id = t.v),"                                                     \
+    " int8send(0) || int8send(0) || int2send(0::int2)) end, '')"              \
+    " || timestamptz_send(pg_postmaster_start_time())) from t)"
 
 
 static const char  ngx_http_lunary_versions_sql[] =
@@ -301,7 +302,8 @@ static const char  ngx_http_lunary_probe_sql[] =
     " pg_catalog.to_regclass('template_version'),"
     " pg_catalog.to_regclass('template')]) and relkind = 'r'"
     " and pg_catalog.has_table_privilege(oid, 'select')"
-    " and pg_catalog.current_setting('server_version_num')::int >= 110000)";
+    " and pg_catalog.has_function_privilege("
+    "pg_catalog.to_regprocedure('sha256(bytea)'), 'execute'))";
 
 #define NGX_HTTP_LUNARY_HAS_DELETED   1
 #define NGX_HTTP_LUNARY_HAS_SIBLING   2
@@ -430,10 +432,6 @@ static const char *
 ngx_http_lunary_sql_value(ngx_http_lunary_statement_t *statement,
     ngx_uint_t features, char name)
 {
-    static const char *const  digits[NGX_LUNARY_FEATURES] = {
-        "0", "1", "2", "3", "4", "5", "6", "7"
-    };
-
     switch (name) {
 
     case 'D':
@@ -443,9 +441,6 @@ ngx_http_lunary_sql_value(ngx_http_lunary_statement_t *statement,
     case 'S':
         return (features & NGX_HTTP_LUNARY_HAS_SIBLING) ? "r.sibling_run_id"
                                                         : "null";
-
-    case 'V':
-        return digits[features];
 
     default: /* 'P' */
         return statement->project;

@@ -296,6 +296,7 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     q->state = NGX_LUNARY_QUERY_SENT;
     q->conn = c;
     q->sent = ngx_current_msec;
+    q->session = c->started + c->connect;
     q->rows = 0;
 
     name = c->owner->prepare ? c->owner->sql->names[q->statement] : NULL;
