@@ -60,13 +60,19 @@ sub reuses(&) {
 # nothing is kept, and nothing known to have changed: memory of another size
 my $memory = 4096;
 
+sub room {
+    my ($size, %conf) = @_;
+
+    $nginx->configure(%conf, http => $nginx->{http}
+                      =~ s/(lunary_answer_cache) \w+/$1 $size/r);
+    $nginx->reload;
+}
+
 sub forget {
     my (%conf) = @_;
 
     $memory += 4;
-    $nginx->configure(%conf, http => ($conf{http} // $nginx->{http})
-                      =~ s/lunary_answer_cache \w+/lunary_answer_cache ${memory}k/r);
-    $nginx->reload;
+    room("${memory}k", %conf);
 }
 
 # asks until an answer is kept
@@ -199,7 +205,7 @@ for my $row ([ 'run', $r->(101), 'name' ],
     my ($table, $id, $column) = @$row;
     my $tries = 0;
     my $move = sub {
-        $pg->do("update $table set $column = 'number $tries' where id = $id");
+        $pg->do("update $table set $column = '$table $tries' where id = $id");
         $pg->do("vacuum $table");
         return $pg->value("select ctid::text from $table where id = $id");
     };
@@ -211,7 +217,7 @@ for my $row ([ 'run', $r->(101), 'name' ],
     do { $tries++ } until $move->() eq $was || $tries > 20;
 
     cmp_ok($tries, '<', 20, "$table: the same place");
-    like(get('kept', 101)->{body}, qr/"number $tries"/,
+    like(get('kept', 101)->{body}, qr/"$table $tries"/,
          'what is there now is served');
 }
 
@@ -424,9 +430,7 @@ $pg->do('grant select on template to lunary_ro');
 
 # more than there is room for, and none at all
 
-$nginx->configure(http => $nginx->{http}
-                  =~ s/lunary_answer_cache \w+/lunary_answer_cache 256k/r);
-$nginx->reload;
+room('256k');
 
 $pg->do(q{insert into run (id, project_id, type, created_at, output)
     select ('00000000-0000-4000-8000-' || lpad((3000 + n)::text, 12, '0'))
@@ -443,8 +447,7 @@ for my $round (1 .. 4) {
 soon { reuses { get('kept', 3039) for 1 .. 3 } } 15,
      'an answer makes room when it is no longer asked for';
 
-$nginx->configure(http => $nginx->{http} =~ s/256k/off/r);
-$nginx->reload;
+room('off');
 is(reuses { get('kept', 101) for 1 .. 5 }, 0, 'off: nothing is kept');
 
 done_testing();
