@@ -24,7 +24,10 @@
 /*
  * nothing but speed depends on these, but for the read-only one.  There is
  * an index for all that is worth one, and the planner's guesses at small
- * tables and few rows are not wanted in a plan that is kept
+ * tables and few rows are not wanted in a plan that is kept.
+ *
+ * The last row is there for its size: it makes libpq's buffer 256k and not 16,
+ * and long answers come in with as many reads less
  */
 
 static const char  ngx_lunary_conn_settings[] =
@@ -35,7 +38,8 @@ static const char  ngx_lunary_conn_settings[] =
     " ('enable_seqscan', 'off'),"
     " ('enable_bitmapscan', 'off'),"
     " ('enable_sort', 'off'),"
-    " ('max_parallel_workers_per_gather', '0')) as s (name, value)";
+    " ('max_parallel_workers_per_gather', '0')) as s (name, value)"
+    " union all select repeat(' ', 150000)";
 
 
 static void ngx_lunary_conn_attempt(ngx_lunary_conn_t *c);
