@@ -87,6 +87,13 @@ $pg->do(q{insert into run (id, project_id, type, parent_run_id, input)
           to_jsonb(repeat('y', 3000)) from generate_series(1, 60) n},
         project('alpha'), $large);
 
+# small ones, each of its own
+my $small = 890000;
+$pg->do(q{insert into run (id, project_id, type, name, created_at)
+          select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid,
+          ?, 'llm', 'x', '2026-01-01' from generate_series(?::int, ? + 2999) n},
+        project('alpha'), $small, $small);
+
 my $place = sub {
     my ($name, $conf) = @_;
     return <<"EOF_CONFIG";
@@ -163,6 +170,12 @@ sub ask {
     return $answer;
 }
 
+# answers that were served again
+sub reused {
+    my $page = ask('/status?format=json')->{body};
+    return decode_json($page)->{counters}{answers_reused};
+}
+
 my @paths = (
     ['a small answer', "/whole/$run", 200],
     ['a run below another', "/whole/$below", 200],
@@ -196,16 +209,26 @@ wait_until { ask('/away')->{status} == 503 } 5, 'a failed connect';
 for my $path (@paths) {
     my ($name, $uri, $expected, @more) = @$path;
     my $again = sub {
-        $pg->do('update run set name = name where id = ?', $run)
-            if $name =~ /changed/;
         my $answer = ask($uri, @more);
-        $answer->{body} =~ s/\d+/0/g if $name =~ /^metrics|page/;
+        $answer->{body} =~ s/\d+/0/g if $name =~ /^metrics|page|changed/;
         $answer->{body} = '' if $name =~ /^metrics/;
         return $answer;
     };
 
+    # each time another one, for what has changed is not kept for a while
+    my $prepare = $name !~ /changed/ ? sub {} : sub {
+        my $id = run_id($small++);
+        $uri = "/keep/$id";
+        ask($uri) for 1 .. 3;
+        $pg->do('update run set name = name where id = ?', $id);
+    };
+
     # before, so that what is done once a worker is done, and kept is kept
+    my $reused = reused();
     $again->() for 1 .. 4;
+    $prepare->();
+    cmp_ok(reused() - $reused, '>', 0, "$name: is kept") if $name =~ /answer that is kept|changed/;
+
     my $good = $again->();
 
     is($good->{status}, $expected, "$name: as it should be") or next;
@@ -215,7 +238,12 @@ for my $path (@paths) {
         my ($what, $number) = @$kind;
         my ($n, %count, @wrong) = (1);
 
+        # nginx closes a request twice for which it cannot wait to write
+        # (ngx_http_set_write_handler() and who calls it)
+        next if $number == $epoll && $name =~ /streams|file/;
+
         while ($n <= $most * ($name =~ /JSON/ ? 4 : 1)) {
+            $prepare->();
             fail_in($worker, $number, $n, $number == $send ? $n + 1 : $n);
             my $answer = $again->();
             my $failed = failed();
