@@ -16,6 +16,8 @@ static void *ngx_http_lunary_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_lunary_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static void ngx_http_lunary_inherit(ngx_http_core_loc_conf_t *clcf,
+    ngx_http_lunary_loc_conf_t *prev, ngx_http_lunary_loc_conf_t *conf);
 static char *ngx_http_lunary_merge_pool(ngx_conf_t *cf,
     ngx_http_lunary_loc_conf_t *conf);
 static ngx_lunary_pool_t *ngx_http_lunary_find_pool(ngx_conf_t *cf,
@@ -314,6 +316,8 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_lunary_loc_conf_t *prev = parent;
     ngx_http_lunary_loc_conf_t *conf = child;
 
+    ngx_http_core_loc_conf_t  *clcf;
+
     if (conf->conninfo == NGX_CONF_UNSET_PTR) {
         conf->random = prev->random;
     }
@@ -355,11 +359,38 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_ERROR;
     }
 
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->noname) {
+        ngx_http_lunary_inherit(clcf, prev, conf);
+        return NGX_CONF_OK;
+    }
+
     if (conf->directive.len == 0 || conf->status == 1) {
         return NGX_CONF_OK;
     }
 
     return ngx_http_lunary_merge_pool(cf, conf);
+}
+
+
+/* "if" and "limit_except" blocks are of the location that they are in */
+
+static void
+ngx_http_lunary_inherit(ngx_http_core_loc_conf_t *clcf,
+    ngx_http_lunary_loc_conf_t *prev, ngx_http_lunary_loc_conf_t *conf)
+{
+    conf->id = prev->id;
+    conf->status = prev->status;
+    conf->pool = prev->pool;
+    conf->directive = prev->directive;
+    conf->file = prev->file;
+    conf->line = prev->line;
+
+    if (clcf->lmt_excpt && clcf->handler == NULL && conf->directive.len) {
+        clcf->handler = conf->status ? ngx_http_lunary_status_handler
+                                     : ngx_http_lunary_handler;
+    }
 }
 
 

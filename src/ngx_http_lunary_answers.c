@@ -584,6 +584,7 @@ ngx_http_lunary_answers_take(ngx_http_lunary_ctx_t *ctx)
         part = answer->parts;
         answer->parts = NULL;
         answer->changed = 1;
+        answer->expires = ngx_current_msec + NGX_HTTP_LUNARY_ANSWERS_AGE;
 
         ngx_http_lunary_answers_free(sh, part);
 

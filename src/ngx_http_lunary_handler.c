@@ -5,6 +5,7 @@
 #include "ngx_http_lunary.h"
 #include "ngx_http_lunary_answers.h"
 #include "ngx_http_lunary_auth.h"
+#include "ngx_http_lunary_client.h"
 #include "ngx_http_lunary_refusal.h"
 #include "ngx_http_lunary_runs.h"
 #include "ngx_http_lunary_status.h"
@@ -15,7 +16,6 @@ static ngx_http_lunary_ctx_t *ngx_http_lunary_create_ctx(
 static ngx_int_t ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx);
-static ngx_int_t ngx_http_lunary_watch(ngx_http_request_t *r);
 
 static ngx_int_t ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res,
     int i);
@@ -39,10 +39,10 @@ static ngx_int_t ngx_http_lunary_unwritten(ngx_http_lunary_ctx_t *ctx);
 
 static void ngx_http_lunary_broken(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_flush(ngx_http_lunary_ctx_t *ctx);
+static ngx_http_lunary_ctx_t *ngx_http_lunary_asking(ngx_http_request_t *r);
 static void ngx_http_lunary_write_handler(ngx_http_request_t *r);
 static void ngx_http_lunary_read_handler(ngx_http_request_t *r);
 static void ngx_http_lunary_discard_handler(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_lunary_has_left(ngx_http_request_t *r);
 static void ngx_http_lunary_left(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc);
 static void ngx_http_lunary_cleanup(void *data);
 static void ngx_http_lunary_ctx_cleanup(void *data);
@@ -168,7 +168,7 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
     cln->handler = ngx_http_lunary_cleanup;
     cln->data = ctx;
 
-    if (ngx_http_lunary_watch(r) != NGX_OK) {
+    if (ngx_http_lunary_client_watch(r) != NGX_OK) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
     }
 
@@ -231,31 +231,6 @@ ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx)
     }
 
     return rc;
-}
-
-
-/* a client that leaves is to be noticed from here on */
-
-static ngx_int_t
-ngx_http_lunary_watch(ngx_http_request_t *r)
-{
-    ngx_connection_t  *c;
-
-    c = r->connection;
-
-#if (NGX_HTTP_V2)
-    if (r->stream) {
-        return NGX_OK;
-    }
-#endif
-
-#if (NGX_HTTP_V3)
-    if (c->quic) {
-        return NGX_OK;
-    }
-#endif
-
-    return ngx_handle_read_event(c->read, 0);
 }
 
 
@@ -353,10 +328,11 @@ ngx_http_lunary_done(ngx_lunary_query_t *q, ngx_lunary_result_e result)
         rc = ngx_http_lunary_cut(ctx);
 
     } else {
-        static ngx_http_lunary_outcome_e  outcomes[] = {
-            NGX_HTTP_LUNARY_OK, NGX_HTTP_LUNARY_UNAVAILABLE,
-            NGX_HTTP_LUNARY_QUEUE_TIMEOUT, NGX_HTTP_LUNARY_TIMEOUT,
-            NGX_HTTP_LUNARY_ERROR
+        static const ngx_http_lunary_outcome_e  outcomes[] = {
+            [NGX_LUNARY_UNAVAILABLE] = NGX_HTTP_LUNARY_UNAVAILABLE,
+            [NGX_LUNARY_QUEUE_TIMEOUT] = NGX_HTTP_LUNARY_QUEUE_TIMEOUT,
+            [NGX_LUNARY_TIMEOUT] = NGX_HTTP_LUNARY_TIMEOUT,
+            [NGX_LUNARY_FAILED] = NGX_HTTP_LUNARY_ERROR
         };
 
         rc = ngx_http_lunary_refuse(ctx, outcomes[result]);
@@ -515,6 +491,10 @@ ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc)
 
     ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
 
+    /* an error_page may keep the request, and nothing of it is ours then */
+
+    ctx->request->read_event_handler = ngx_http_block_reading;
+
     ngx_http_finalize_request(ctx->request, rc);
 }
 
@@ -556,48 +536,12 @@ ngx_http_lunary_refuse(ngx_http_lunary_ctx_t *ctx,
 }
 
 
-/*
- * the answer has begun and can't be finished: the client must see that.
- * Where nothing but the end of the connection tells the end of the answer,
- * the connection is reset
- */
+/* the answer has begun and can't be finished: see the cleanup */
 
 static ngx_int_t
 ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx)
 {
-    struct linger        linger;
-    ngx_connection_t    *c;
-    ngx_http_request_t  *r;
-
-    r = ctx->request;
-    c = r->connection;
-
     ctx->outcome = NGX_HTTP_LUNARY_CUT;
-
-#if (NGX_HTTP_V2)
-    if (r->stream) {
-        return NGX_ERROR;
-    }
-#endif
-
-#if (NGX_HTTP_SSL)
-    if (c->ssl) {
-        c->ssl->no_send_shutdown = 1;
-    }
-#endif
-
-    if (!r->main->chunked) {
-        linger.l_onoff = 1;
-        linger.l_linger = 0;
-
-        if (setsockopt(c->fd, SOL_SOCKET, SO_LINGER, (const void *) &linger,
-                       sizeof(struct linger))
-            == -1)
-        {
-            ngx_log_error(NGX_LOG_INFO, c->log, ngx_socket_errno,
-                          "setsockopt(SO_LINGER) failed");
-        }
-    }
 
     return NGX_ERROR;
 }
@@ -608,11 +552,18 @@ ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx)
 static ngx_int_t
 ngx_http_lunary_unwritten(ngx_http_lunary_ctx_t *ctx)
 {
-    ngx_connection_t  *c;
+    ngx_http_request_t  *r;
 
-    c = ctx->request->connection;
+    r = ctx->request;
 
-    if (c->error) {
+    /* a filter has answered something else, and that is whole */
+
+    if (r->filter_finalize) {
+        ctx->outcome = NGX_HTTP_LUNARY_ERROR;
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_lunary_client_failed(r)) {
         ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
         return NGX_ERROR;
     }
@@ -621,7 +572,8 @@ ngx_http_lunary_unwritten(ngx_http_lunary_ctx_t *ctx)
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
     }
 
-    ngx_log_error(NGX_LOG_ERR, c->log, 0, "the answer is cut off");
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "the answer is cut off");
 
     return ngx_http_lunary_cut(ctx);
 }
@@ -703,6 +655,19 @@ ngx_http_lunary_flush(ngx_http_lunary_ctx_t *ctx)
 }
 
 
+/* the context while a query is under way; a redirect may have taken it */
+
+static ngx_http_lunary_ctx_t *
+ngx_http_lunary_asking(ngx_http_request_t *r)
+{
+    ngx_http_lunary_ctx_t *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+
+    return ctx && ctx->state == NGX_HTTP_LUNARY_STATE_QUERY ? ctx : NULL;
+}
+
+
 static void
 ngx_http_lunary_write_handler(ngx_http_request_t *r)
 {
@@ -713,14 +678,22 @@ ngx_http_lunary_write_handler(ngx_http_request_t *r)
 
     c = r->connection;
     wev = c->write;
-    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+    ctx = ngx_http_lunary_asking(r);
 
-    if (ctx->state != NGX_HTTP_LUNARY_STATE_QUERY) {
+    if (ctx == NULL) {
         return;
     }
 
-    if (c->error) {
+    if (c->error || wev->error) {
         ngx_http_lunary_left(ctx, NGX_HTTP_CLIENT_CLOSED_REQUEST);
+        return;
+    }
+
+    if (!ctx->stream.committed) {
+
+        /* the time is that of what the page around this one has written */
+
+        wev->timedout = 0;
         return;
     }
 
@@ -729,10 +702,6 @@ ngx_http_lunary_write_handler(ngx_http_request_t *r)
         c->timedout = 1;
 
         ngx_http_lunary_left(ctx, NGX_HTTP_REQUEST_TIME_OUT);
-        return;
-    }
-
-    if (!ctx->stream.committed) {
         return;
     }
 
@@ -766,11 +735,9 @@ ngx_http_lunary_read_handler(ngx_http_request_t *r)
 {
     ngx_http_lunary_ctx_t *ctx;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+    ctx = ngx_http_lunary_asking(r);
 
-    if (ctx->state != NGX_HTTP_LUNARY_STATE_QUERY
-        || !ngx_http_lunary_has_left(r))
-    {
+    if (ctx == NULL || !ngx_http_lunary_client_has_left(r)) {
         return;
     }
 
@@ -794,74 +761,15 @@ ngx_http_lunary_read_handler(ngx_http_request_t *r)
 static void
 ngx_http_lunary_discard_handler(ngx_http_request_t *r)
 {
-    ngx_http_lunary_ctx_t *ctx;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
-
     ngx_http_discarded_request_body_handler(r);
 
-    if (ctx->state != NGX_HTTP_LUNARY_STATE_QUERY || r->discard_body) {
+    if (ngx_http_lunary_asking(r) == NULL || r->discard_body) {
         return;
     }
 
     r->read_event_handler = ngx_http_lunary_read_handler;
 
     ngx_http_lunary_read_handler(r);
-}
-
-
-static ngx_uint_t
-ngx_http_lunary_has_left(ngx_http_request_t *r)
-{
-    u_char             ch;
-    ssize_t            n;
-    ngx_event_t       *rev;
-    ngx_connection_t  *c;
-
-    c = r->connection;
-    rev = c->read;
-
-    if (c->error) {
-        return 1;
-    }
-
-#if (NGX_HTTP_V2)
-    if (r->stream) {
-        return 0;
-    }
-#endif
-
-#if (NGX_HTTP_V3)
-    if (c->quic) {
-        return rev->error;
-    }
-#endif
-
-#if (NGX_HAVE_EPOLLRDHUP)
-    if ((ngx_event_flags & NGX_USE_EPOLL_EVENT) && ngx_use_epoll_rdhup) {
-        return rev->pending_eof;
-    }
-#endif
-
-#if (NGX_HAVE_KQUEUE)
-    if (ngx_event_flags & NGX_USE_KQUEUE_EVENT) {
-        return rev->pending_eof;
-    }
-#endif
-
-    n = recv(c->fd, &ch, 1, MSG_PEEK);
-
-    if (n == 0 || (n == -1 && ngx_socket_errno != NGX_EAGAIN)) {
-        return 1;
-    }
-
-    /* a request behind this one: a level-triggered event would spin on it */
-
-    if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active) {
-        return ngx_del_event(rev, NGX_READ_EVENT, 0) != NGX_OK;
-    }
-
-    return 0;
 }
 
 
@@ -874,7 +782,10 @@ ngx_http_lunary_left(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc)
 }
 
 
-/* the request goes: its query must not outlive it */
+/*
+ * the request goes: its query must not outlive it, and a part of an answer
+ * must not look like all of it, whatever the reason
+ */
 
 static void
 ngx_http_lunary_cleanup(void *data)
@@ -886,6 +797,10 @@ ngx_http_lunary_cleanup(void *data)
         ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
 
         ngx_http_lunary_abandon(ctx);
+    }
+
+    if (ngx_http_lunary_stream_is_cut(&ctx->stream)) {
+        ngx_http_lunary_client_reset(ctx->request);
     }
 }
 

@@ -7,8 +7,6 @@
 #include "ngx_http_lunary_stream.h"
 
 
-static ngx_uint_t ngx_http_lunary_intercepted(ngx_http_request_t *r,
-    ngx_uint_t status);
 static ngx_int_t ngx_http_lunary_refusal_headers(ngx_http_request_t *r,
     ngx_uint_t status, ngx_http_lunary_key_e verdict);
 
@@ -19,26 +17,42 @@ typedef struct {
 } ngx_http_lunary_refusal_t;
 
 
-/* by outcome */
+/* of the outcomes that are refusals; that of DENIED has its own message */
 
-static ngx_http_lunary_refusal_t  ngx_http_lunary_refusals[] = {
-    { 0, ngx_null_string },
-    { NGX_HTTP_OK, ngx_null_string },
-    { NGX_HTTP_NOT_ALLOWED,
-      ngx_string("{\"message\": \"Method not allowed\"}") },
-    { NGX_HTTP_UNAUTHORIZED, ngx_null_string },
-    { NGX_HTTP_NOT_FOUND,
-      ngx_string("{\"message\": \"Run not found\"}") },
-    { NGX_HTTP_SERVICE_UNAVAILABLE,
-      ngx_string("{\"message\": \"Service unavailable\"}") },
-    { NGX_HTTP_SERVICE_UNAVAILABLE,
-      ngx_string("{\"message\": \"Service unavailable\"}") },
-    { NGX_HTTP_SERVICE_UNAVAILABLE,
-      ngx_string("{\"message\": \"Service unavailable\"}") },
-    { NGX_HTTP_GATEWAY_TIME_OUT,
-      ngx_string("{\"message\": \"Gateway timeout\"}") },
-    { NGX_HTTP_INTERNAL_SERVER_ERROR,
-      ngx_string("{\"message\": \"Internal server error\"}") }
+static ngx_http_lunary_refusal_t
+    ngx_http_lunary_refusals[NGX_HTTP_LUNARY_NOUTCOMES] = {
+
+    [NGX_HTTP_LUNARY_METHOD] = {
+        NGX_HTTP_NOT_ALLOWED,
+        ngx_string("{\"message\": \"Method not allowed\"}") },
+
+    [NGX_HTTP_LUNARY_DENIED] = {
+        NGX_HTTP_UNAUTHORIZED,
+        ngx_null_string },
+
+    [NGX_HTTP_LUNARY_NOT_FOUND] = {
+        NGX_HTTP_NOT_FOUND,
+        ngx_string("{\"message\": \"Run not found\"}") },
+
+    [NGX_HTTP_LUNARY_QUEUE_FULL] = {
+        NGX_HTTP_SERVICE_UNAVAILABLE,
+        ngx_string("{\"message\": \"Service unavailable\"}") },
+
+    [NGX_HTTP_LUNARY_QUEUE_TIMEOUT] = {
+        NGX_HTTP_SERVICE_UNAVAILABLE,
+        ngx_string("{\"message\": \"Service unavailable\"}") },
+
+    [NGX_HTTP_LUNARY_UNAVAILABLE] = {
+        NGX_HTTP_SERVICE_UNAVAILABLE,
+        ngx_string("{\"message\": \"Service unavailable\"}") },
+
+    [NGX_HTTP_LUNARY_TIMEOUT] = {
+        NGX_HTTP_GATEWAY_TIME_OUT,
+        ngx_string("{\"message\": \"Gateway timeout\"}") },
+
+    [NGX_HTTP_LUNARY_ERROR] = {
+        NGX_HTTP_INTERNAL_SERVER_ERROR,
+        ngx_string("{\"message\": \"Internal server error\"}") }
 };
 
 
@@ -54,7 +68,7 @@ ngx_http_lunary_refusal_send(ngx_http_request_t *r,
 
     status = ngx_http_lunary_refusals[outcome].status;
 
-    if (ngx_http_lunary_intercepted(r, status)) {
+    if (ngx_http_lunary_refusal_intercepted(r, status)) {
         return (ngx_int_t) status;
     }
 
@@ -92,10 +106,8 @@ ngx_http_lunary_refusal_send(ngx_http_request_t *r,
 }
 
 
-/* whether nginx would send an error page for the status */
-
-static ngx_uint_t
-ngx_http_lunary_intercepted(ngx_http_request_t *r, ngx_uint_t status)
+ngx_uint_t
+ngx_http_lunary_refusal_intercepted(ngx_http_request_t *r, ngx_uint_t status)
 {
     ngx_uint_t                 i;
     ngx_http_err_page_t       *page;

@@ -19,5 +19,9 @@
 ngx_int_t ngx_http_lunary_refusal_send(ngx_http_request_t *r,
     ngx_http_lunary_outcome_e outcome, ngx_http_lunary_key_e verdict);
 
+/* whether an error_page waits for the status, 1 or 0 */
+ngx_uint_t ngx_http_lunary_refusal_intercepted(ngx_http_request_t *r,
+    ngx_uint_t status);
+
 
 #endif /* _NGX_HTTP_LUNARY_REFUSAL_H_INCLUDED_ */

@@ -4,6 +4,7 @@
 #include <ngx_http.h>
 #include <jansson.h>
 #include "ngx_http_lunary.h"
+#include "ngx_http_lunary_refusal.h"
 #include "ngx_http_lunary_status.h"
 #include "ngx_http_lunary_variables.h"
 
@@ -393,12 +394,8 @@ ngx_http_lunary_status_handler(ngx_http_request_t *r)
     ngx_http_lunary_loc_conf_t  *llcf;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-
-        if (ngx_http_lunary_header(r, "Allow", "GET, HEAD") == NULL) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
-
-        return NGX_HTTP_NOT_ALLOWED;
+        return ngx_http_lunary_refusal_send(r, NGX_HTTP_LUNARY_METHOD,
+                                            NGX_HTTP_LUNARY_KEY_NONE);
     }
 
     if (ngx_http_discard_request_body(r) != NGX_OK) {
@@ -453,6 +450,10 @@ ngx_http_lunary_status_ready(ngx_http_request_t *r, ngx_lunary_pool_t *pool)
     if (*pool->unreachable) {
         status = NGX_HTTP_SERVICE_UNAVAILABLE;
         body = "{\"status\": \"unreachable\"}";
+
+        if (ngx_http_lunary_refusal_intercepted(r, status)) {
+            return (ngx_int_t) status;
+        }
 
         if (ngx_http_lunary_header(r, "Retry-After", "1") == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -13,6 +13,9 @@
 static ngx_int_t ngx_http_lunary_stream_more(ngx_lunary_out_t *out);
 static ngx_int_t ngx_http_lunary_stream_next(ngx_http_lunary_stream_t *s);
 static void ngx_http_lunary_stream_take(ngx_http_lunary_stream_t *s);
+static void ngx_http_lunary_stream_recycle(ngx_http_lunary_stream_t *s);
+static ngx_int_t ngx_http_lunary_stream_begin(ngx_http_lunary_stream_t *s,
+    off_t length);
 static ngx_int_t ngx_http_lunary_stream_commit(ngx_http_lunary_stream_t *s);
 static ngx_int_t ngx_http_lunary_stream_pass(ngx_http_lunary_stream_t *s,
     ngx_chain_t *in);
@@ -52,9 +55,19 @@ ngx_http_lunary_stream_init(ngx_http_lunary_stream_t *s,
 void
 ngx_http_lunary_stream_reset(ngx_http_lunary_stream_t *s)
 {
-    ngx_chain_t  *cl;
-
     ngx_http_lunary_stream_take(s);
+    ngx_http_lunary_stream_recycle(s);
+
+    s->length = 0;
+}
+
+
+/* what is ready needs not be sent any more: its buffers are free */
+
+static void
+ngx_http_lunary_stream_recycle(ngx_http_lunary_stream_t *s)
+{
+    ngx_chain_t  *cl;
 
     while (s->ready) {
         cl = s->ready;
@@ -68,7 +81,6 @@ ngx_http_lunary_stream_reset(ngx_http_lunary_stream_t *s)
     }
 
     s->last = &s->ready;
-    s->length = 0;
 }
 
 
@@ -191,21 +203,41 @@ ngx_http_lunary_stream_take(ngx_http_lunary_stream_t *s)
 }
 
 
-/* from here on the answer streams; all that is ready goes out */
+/* no way back from here: the header goes out, "length" or -1 in it */
+
+static ngx_int_t
+ngx_http_lunary_stream_begin(ngx_http_lunary_stream_t *s, off_t length)
+{
+    ngx_int_t  rc;
+
+    s->committed = 1;
+
+    rc = ngx_http_lunary_send_header(s->request, NGX_HTTP_OK, length);
+
+    /* a filter that has answered something else may have more to send */
+
+    if (rc == NGX_ERROR || rc > NGX_OK || s->request->filter_finalize) {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+/* the answer streams: all that is ready goes out */
 
 static ngx_int_t
 ngx_http_lunary_stream_commit(ngx_http_lunary_stream_t *s)
 {
-    ngx_int_t  rc;
+    if (!s->committed && ngx_http_lunary_stream_begin(s, -1) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
-    if (!s->committed) {
-        s->committed = 1;
+    /* a filter may have made it an answer without a body */
 
-        rc = ngx_http_lunary_send_header(s->request, NGX_HTTP_OK, -1);
-
-        if (rc == NGX_ERROR || rc > NGX_OK) {
-            return NGX_ERROR;
-        }
+    if (s->request->header_only) {
+        ngx_http_lunary_stream_recycle(s);
+        return NGX_OK;
     }
 
     if (s->spooling) {
@@ -219,7 +251,9 @@ ngx_http_lunary_stream_commit(ngx_http_lunary_stream_t *s)
     s->ready = NULL;
     s->last = &s->ready;
 
-    if (s->free == NULL && s->allocated >= s->max) {
+    /* the buffer to write to comes on top */
+
+    if (s->free == NULL && s->allocated + s->buffer_size > s->max) {
 
         if (ngx_http_lunary_stream_may_spool(s)) {
             s->spooling = 1;
@@ -263,7 +297,6 @@ static ngx_int_t
 ngx_http_lunary_stream_spool(ngx_http_lunary_stream_t *s)
 {
     ssize_t           n;
-    ngx_chain_t      *cl;
     ngx_temp_file_t  *tf;
 
     if (s->ready == NULL) {
@@ -297,18 +330,7 @@ ngx_http_lunary_stream_spool(ngx_http_lunary_stream_t *s)
 
     tf->offset += n;
 
-    while (s->ready) {
-        cl = s->ready;
-        s->ready = cl->next;
-
-        cl->buf->pos = cl->buf->start;
-        cl->buf->last = cl->buf->start;
-
-        cl->next = s->free;
-        s->free = cl;
-    }
-
-    s->last = &s->ready;
+    ngx_http_lunary_stream_recycle(s);
 
     if (!ngx_http_lunary_stream_may_spool(s)) {
         s->full = 1;
@@ -360,21 +382,31 @@ ngx_http_lunary_stream_unspool(ngx_http_lunary_stream_t *s)
 }
 
 
+/* the part before, if any, has been sent when the next one is asked for */
+
 static ngx_chain_t *
 ngx_http_lunary_stream_file_part(ngx_http_lunary_stream_t *s)
 {
     ngx_buf_t    *b;
     ngx_chain_t  *cl;
 
-    b = ngx_calloc_buf(s->request->pool);
-    if (b == NULL) {
-        return NULL;
+    b = s->part;
+
+    if (b == NULL || s->busy) {
+        b = ngx_alloc_buf(s->request->pool);
+        if (b == NULL) {
+            return NULL;
+        }
+
+        s->part = b;
     }
 
     cl = ngx_alloc_chain_link(s->request->pool);
     if (cl == NULL) {
         return NULL;
     }
+
+    ngx_memzero(b, sizeof(ngx_buf_t));
 
     b->in_file = 1;
     b->temp_file = 1;
@@ -418,7 +450,7 @@ ngx_http_lunary_stream_flush(ngx_http_lunary_stream_t *s)
 ngx_int_t
 ngx_http_lunary_stream_finish(ngx_http_lunary_stream_t *s)
 {
-    ngx_int_t            rc;
+    off_t                length;
     ngx_chain_t         *in;
     ngx_http_request_t  *r;
 
@@ -430,16 +462,16 @@ ngx_http_lunary_stream_finish(ngx_http_lunary_stream_t *s)
 
     ngx_http_lunary_stream_take(s);
 
-    if (!s->committed) {
-        s->committed = 1;
+    length = s->length > (off_t) s->whole ? -1 : s->length;
 
-        rc = ngx_http_lunary_send_header(r, NGX_HTTP_OK,
-                                  s->length > (off_t) s->whole ? -1
-                                                               : s->length);
+    if (!s->committed && ngx_http_lunary_stream_begin(s, length) != NGX_OK) {
+        return NGX_ERROR;
+    }
 
-        if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-            return rc;
-        }
+    s->ended = 1;
+
+    if (r->header_only) {
+        return NGX_OK;
     }
 
     if (s->spooling && ngx_http_lunary_stream_spool(s) != NGX_OK) {
@@ -454,6 +486,25 @@ ngx_http_lunary_stream_finish(ngx_http_lunary_stream_t *s)
     s->ready = NULL;
 
     return ngx_http_output_filter(r, in);
+}
+
+
+ngx_uint_t
+ngx_http_lunary_stream_is_cut(ngx_http_lunary_stream_t *s)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = s->request;
+
+    if (!s->committed || r->header_only || r->filter_finalize) {
+        return 0;
+    }
+
+    c = r->connection;
+
+    return !s->ended || s->failed || c->error || c->buffered
+           || r->buffered || r->main->buffered || r->main->out;
 }
 
 
@@ -510,6 +561,10 @@ ngx_http_lunary_send_header(ngx_http_request_t *r, ngx_uint_t status,
     {
         return NGX_ERROR;
     }
+
+    /* it has no version that a condition of the request could mean */
+
+    r->disable_not_modified = 1;
 
     /* now that the answer is decided on nobody else wants the body */
 

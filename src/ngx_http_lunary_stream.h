@@ -39,12 +39,14 @@ typedef struct {
     off_t                 length;       /* bytes written in all */
 
     ngx_temp_file_t      *file;
+    ngx_buf_t            *part;         /* of it, given to nginx last */
     off_t                 file_sent;    /* given to nginx so far */
 
     unsigned              committed:1;  /* the header is out */
     unsigned              spooling:1;   /* what comes goes to the file */
     unsigned              failed:1;     /* the client or the memory is gone */
     unsigned              full:1;       /* can take no more for now */
+    unsigned              ended:1;      /* all of it was given to nginx */
 } ngx_http_lunary_stream_t;
 
 
@@ -75,7 +77,17 @@ ngx_int_t ngx_http_lunary_stream_flush(ngx_http_lunary_stream_t *s);
  */
 ngx_int_t ngx_http_lunary_stream_finish(ngx_http_lunary_stream_t *s);
 
-/* the header of a 200, with the length where it is known (or -1) */
+/*
+ * when the request goes: whether a part of the answer was sent to the client
+ * and the rest never will be
+ */
+ngx_uint_t ngx_http_lunary_stream_is_cut(ngx_http_lunary_stream_t *s);
+
+/*
+ * the header of any answer of ours, with the length where it is known (or
+ * -1); what the client still sends of a body is read away from here on.  The
+ * return is that of ngx_http_send_header()
+ */
 ngx_int_t ngx_http_lunary_send_header(ngx_http_request_t *r, ngx_uint_t status,
     off_t length);
 

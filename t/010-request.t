@@ -522,12 +522,131 @@ location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
 
 
 
-=== TEST 36: If-None-Match and Range change nothing
+=== TEST 36: conditions and Range change nothing
+--- run: 110
+--- key: alpha
+--- more_headers eval
+["If-None-Match: *", "If-None-Match: *
+If-Modified-Since: Wed, 11 Nov 2099 00:00:00 GMT", 'If-Match: "x"',
+ "If-Unmodified-Since: Sat, 01 Jan 2000 00:00:00 GMT", "Range: bytes=0-3"]
+--- error_code eval
+[(200) x 5]
+--- oracle: alpha 110
+
+
+
+=== TEST 37: nor of a long answer
+--- run: 90000
+--- key: alpha
+--- more_headers eval
+["If-None-Match: *", 'If-Match: "x"',
+ "If-Unmodified-Since: Sat, 01 Jan 2000 00:00:00 GMT", "Range: bytes=0-3"]
+--- error_code eval
+[(200) x 4]
+--- response_headers
+Transfer-Encoding: chunked
+--- oracle: alpha 90000
+
+
+
+=== TEST 38: a block of "if" is a part of its location
+--- config
+location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+    lunary_related_runs $run_id;
+    if ($http_x_debug) {
+        add_header X-Debug $lunary_outcome;
+        set $debug 1;
+    }
+}
 --- run: 110
 --- key: alpha
 --- more_headers
-If-None-Match: *
-If-Modified-Since: Wed, 11 Nov 2099 00:00:00 GMT
-Range: bytes=0-3
---- error_code: 200
+X-Debug: 1
+--- response_headers
+X-Debug: ok
 --- oracle: alpha 110
+
+
+
+=== TEST 39: a block of "if", where the request is refused
+--- config
+location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+    lunary_related_runs $run_id;
+    if ($http_x_debug) {
+        set $debug 1;
+    }
+}
+--- run eval
+['x', '110', 'POST 110']
+--- key: beta
+--- more_headers
+X-Debug: 1
+--- error_code eval
+[404, 404, 405]
+--- message eval
+[('Run not found') x 2, 'Method not allowed']
+
+
+
+=== TEST 40: a block of "limit_except" is a part of its location
+--- config
+location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+    lunary_related_runs $run_id;
+    limit_except GET {
+        allow all;
+    }
+}
+location = /ready {
+    lunary_status ready;
+    limit_except GET {
+        allow all;
+    }
+}
+--- run eval
+['110', 'POST 110']
+--- key: alpha
+--- error_code eval
+[200, 405]
+--- response_headers eval
+["! Allow", "Allow: GET, HEAD"]
+
+
+
+=== TEST 41: the same of lunary_status
+--- config
+location = /ready {
+    lunary_status ready;
+    limit_except GET {
+        allow all;
+    }
+    if ($http_x_debug) {
+        set $debug 1;
+    }
+}
+--- request eval
+["GET /ready", "POST /ready"]
+--- more_headers
+X-Debug: 1
+--- error_code eval
+[200, 405]
+--- response_body eval
+['{"status": "ready"}', '{"message": "Method not allowed"}']
+
+
+
+=== TEST 42: the error pages of lunary_status
+--- config
+location = /ready {
+    lunary_status ready;
+    error_page 405 /page.txt;
+}
+--- user_files
+>>> page.txt
+a page
+--- request
+POST /ready
+--- error_code: 405
+--- response_headers
+! Allow
+--- response_body
+a page

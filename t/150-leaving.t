@@ -7,11 +7,13 @@ use strict;
 use warnings;
 
 use lib 't/lib';
+use IO::Select;
+use IO::Socket::INET;
 use Lunary::Load qw( expected slow soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri run_id );
-use Lunary::System qw( wait_until );
+use Lunary::System qw( read_file wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -27,6 +29,10 @@ my @slow = trees($pg, count => 4, runs => 5, bytes => 5_000,
 my @long = trees($pg, count => 1, runs => 5, bytes => 5_000,
                  first => 4_000_000);
 
+# a server that never answers
+my $silent = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1')
+    or die "listen: $!";
+
 my $nginx = Lunary::Nginx->new(
     http => 'lunary_database "' . $pg->conninfo . '";
         lunary_pool max=6;
@@ -35,9 +41,18 @@ my $nginx = Lunary::Nginx->new(
     server => 'listen 127.0.0.1:' . (my $h2 = Lunary::System::free_port())
               . ' http2; http2_max_concurrent_streams 1024;
               keepalive_requests 100000; http2_recv_timeout 60s;',
-    config => <<'EOF_CONFIG')->start;
+    config => <<'EOF_CONFIG' . <<"EOF_CONFIG")->start;
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
             lunary_related_runs $run_id;
+        }
+        location ~ "^/page/v1/runs/(?<run_id>[^/]+)/related$" {
+            error_page 401 404 = @silent;
+            lunary_related_runs $run_id;
+        }
+EOF_CONFIG
+        location \@silent {
+            proxy_pass http://127.0.0.1:@{[ $silent->sockport ]};
+            proxy_ignore_client_abort on;
         }
 EOF_CONFIG
 
@@ -99,6 +114,39 @@ for my $how (qw( close reset )) {
 
     soon { !$pg->sessions(q{wait_event = 'PgSleep'}) } 2,
          "$how: a query is stopped within two seconds";
+}
+
+# with its request, so that nothing tells of it later
+
+{
+    my ($worker) = $nginx->worker_pids;
+    my $mark = -s "$nginx->{dir}/logs/access.log";
+
+    kill 'STOP', $worker;
+    ask($long[0])->close;
+    kill 'CONT', $worker;
+
+    soon { read_file("$nginx->{dir}/logs/access.log", $mark) =~ / 499 / } 2,
+         'with its request: noticed';
+    none_left('with its request');
+}
+
+# while a page that stands for a refusal is on its way: the request is that
+# page's by then
+
+for my $how (qw( close reset )) {
+    my @workers = $nginx->worker_pids;
+    my $client = $nginx->client->connect;
+    $client->send($client->request('GET', '/page' . related_uri('9' x 8),
+                                   Authorization => $bearer));
+
+    ok(IO::Select->new($silent)->can_read(10), "$how: the page is asked for");
+    my $page = $silent->accept;
+    $client->$how;
+
+    is($nginx->client->get('/ok')->{body}, 'ok', "$how: the worker goes on");
+    is(join(' ', $nginx->worker_pids), "@workers", "$how: the same worker");
+    close $page;
 }
 
 # another request's query behind it is not hit

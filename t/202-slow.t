@@ -9,7 +9,7 @@ use lib 't/lib';
 use Lunary::Big qw( big_pg grow idle together worker $related );
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::System qw( read_file wait_until );
+use Lunary::System qw( read_file wait_until write_file );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
@@ -30,6 +30,7 @@ for my $one ([file => ''],
              [timed => 'lunary_max_temp_file_size 0;
                         lunary_query_timeout 2s;'],
              [late => 'send_timeout 1s;'],
+             [old => 'send_timeout 1s; lunary_max_temp_file_size 0;'],
              [latepaused => 'send_timeout 1s; lunary_max_temp_file_size 0;'],
              [latelimited => 'send_timeout 1s; lunary_max_temp_file_size 2m;'],
              [rate => 'limit_rate 4m;'],
@@ -51,12 +52,26 @@ for my $one ([file => ''],
 EOF_CONFIG
 }
 
+$locations .= <<'EOF_CONFIG';
+        location /ssi/ {
+            ssi on;
+            default_type text/html;
+            send_timeout 1s;
+            root html;
+        }
+EOF_CONFIG
+
 my $nginx = Lunary::Nginx->new(
     allow => qr/temp_gone/,
     http => 'lunary_temp_path lunary_temp;',
     server => 'listen 127.0.0.1:' . (my $port = Lunary::System::free_port())
               . ' sndbuf=64k;',
     config => $locations)->start;
+
+$nginx->{access} = "$nginx->{dir}/logs/access.log";
+mkdir "$nginx->{dir}/html/ssi";
+write_file("$nginx->{dir}/html/ssi/page",
+           qq{begin\n<!--# include virtual="/file$small" -->\nend\n});
 
 my $worker = worker($nginx);
 
@@ -215,6 +230,33 @@ for my $name (qw( late latepaused latelimited )) {
     $in->rest;
     ok($in->{whole}, "send_timeout, $name: a slow one has all");
     is($in->md5, $md5, "send_timeout, $name: as it is");
+}
+
+
+# HTTP/1.0, where the end of the connection is that of the answer: a reset
+for my $name (qw( late old )) {
+    my $in = ask("/$name$uri", version => '1.0')->take(2000);
+    ok(wait_until { read_file($nginx->{access}) =~ m{GET /$name\S+ HTTP/1\.0} }
+                  20, "send_timeout, $name, HTTP/1.0: given up");
+    $in->rest(seconds => 5);
+    is($in->{closed}, 'reset', "send_timeout, $name, HTTP/1.0: reset");
+}
+
+# its time is that of clients: the database may take longer, in a page too
+{
+    my $dbh = $pg->dbh;
+
+    $dbh->begin_work;
+    $dbh->do('lock table run in access exclusive mode');
+
+    my $in = ask('/ssi/page');
+
+    wait_until { $pg->sessions(q{wait_event_type = 'Lock'}) } 10, 'the query';
+    sleep 1.5;
+    $dbh->rollback;
+    $in->rest(seconds => 10);
+    ok($in->{whole}, 'send_timeout, in a page: not while the database works');
+    like($in->{tail}, qr/\]\nend\n\z/, 'send_timeout, in a page: all of it');
 }
 
 

@@ -78,6 +78,12 @@ my $nginx = Lunary::Nginx->new(
             error_page 500 503 504 /page.html;
             lunary_related_runs $run_id;
         }
+        location ~ "^/unread/v1/runs/(?<run_id>[^/]+)/related$" {
+            set $pool nowhere;
+            aio threads=$pool;
+            sendfile off;
+            lunary_related_runs $run_id;
+        }
         location /ssi/ {
             ssi on;
             default_type text/html;
@@ -251,6 +257,41 @@ $in = ask("/page$uri")->rest;
 is($in->{tail}, 'a page]', 'in the first row: the error page');
 $pg->do(q{update run set external_user_id = null where id = ?},
         run_id(2_000_000));
+
+
+# a file that can't be read back, and a worker that has no more time
+
+last_user(903);
+
+for my $case (['1.1', 'eof'], ['1.0', 'reset']) {
+    my ($version, $closed) = @$case;
+    my $mark = $nginx->mark;
+    my $in = ask("/unread$uri", version => $version, rcvbuf => 8192)
+             ->take(1000);
+
+    ok(idle($pg), "a file not read, HTTP/$version: it is there");
+    broken($in, "a file not read, HTTP/$version", $closed);
+    like($nginx->log_since($mark), qr/thread pool "nowhere" not found/,
+         "a file not read, HTTP/$version: why");
+    like($nginx->log_since($mark), qr/the answer is cut off/,
+         "a file not read, HTTP/$version: logged");
+}
+
+my $brief = Lunary::Nginx->new(
+    main => 'worker_shutdown_timeout 1s;',
+    http => 'lunary_database "' . $pg->conninfo . '";',
+    config => $Lunary::Big::related)->start;
+
+for my $case (['1.1', 'eof'], ['1.0', 'reset']) {
+    my ($version, $closed) = @$case;
+    my $in = ask($uri, port => $brief->{port}, version => $version,
+                 rcvbuf => 8192)->take(1000);
+
+    ok($brief->reload, "worker_shutdown_timeout, HTTP/$version: over");
+    broken($in, "worker_shutdown_timeout, HTTP/$version", $closed);
+}
+
+$brief->stop;
 
 
 # TLS: nothing that looks like a proper end
