@@ -6,9 +6,9 @@
 #include "ngx_http_lunary_answers.h"
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_client.h"
+#include "ngx_http_lunary_counters.h"
 #include "ngx_http_lunary_refusal.h"
 #include "ngx_http_lunary_runs.h"
-#include "ngx_http_lunary_status.h"
 
 
 static ngx_http_lunary_ctx_t *ngx_http_lunary_create_ctx(
@@ -808,5 +808,5 @@ ngx_http_lunary_cleanup(void *data)
 static void
 ngx_http_lunary_ctx_cleanup(void *data)
 {
-    ngx_http_lunary_status_count(data);
+    ngx_http_lunary_counters_request(data);
 }

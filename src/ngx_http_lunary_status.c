@@ -4,55 +4,10 @@
 #include <ngx_http.h>
 #include <jansson.h>
 #include "ngx_http_lunary.h"
+#include "ngx_http_lunary_counters.h"
 #include "ngx_http_lunary_refusal.h"
 #include "ngx_http_lunary_status.h"
 #include "ngx_http_lunary_variables.h"
-
-
-/* of all generations that live at once, and ever configured */
-#define NGX_HTTP_LUNARY_WORKERS    512
-#define NGX_HTTP_LUNARY_DATABASES  256
-
-#define NGX_HTTP_LUNARY_BUCKETS    14
-#define NGX_HTTP_LUNARY_NCACHES    (NGX_HTTP_LUNARY_CACHE_HIT + 1)
-
-
-/* milliseconds; the last bucket takes the rest */
-
-typedef struct {
-    ngx_atomic_t                  buckets[NGX_HTTP_LUNARY_BUCKETS + 1];
-    ngx_atomic_t                  sum;
-} ngx_http_lunary_histogram_t;
-
-
-/* the gauges of a worker; a worker that was killed leaves its pid behind */
-
-typedef struct {
-    ngx_atomic_t                  pid;
-    ngx_lunary_gauges_t           gauges;
-} ngx_http_lunary_worker_t;
-
-
-typedef struct {
-    ngx_atomic_t                  used;
-    uint64_t                      hash[2];
-    ngx_atomic_t                  unreachable;
-} ngx_http_lunary_reach_t;
-
-
-typedef struct {
-    ngx_atomic_t                  outcomes[NGX_HTTP_LUNARY_NOUTCOMES];
-    ngx_atomic_t                  runs;
-    ngx_atomic_t                  bytes;
-    ngx_atomic_t                  reused;
-    ngx_atomic_t                  cache[NGX_HTTP_LUNARY_NCACHES];
-    ngx_http_lunary_histogram_t   queue;
-    ngx_http_lunary_histogram_t   first_row;
-    ngx_http_lunary_histogram_t   total;
-    ngx_lunary_counts_t           counts;
-    ngx_http_lunary_worker_t      workers[NGX_HTTP_LUNARY_WORKERS];
-    ngx_http_lunary_reach_t       databases[NGX_HTTP_LUNARY_DATABASES];
-} ngx_http_lunary_status_sh_t;
 
 
 /* Prometheus text being written */
@@ -70,47 +25,27 @@ typedef struct {
 } ngx_http_lunary_metric_t;
 
 
-/* the label is spelt as OpenMetrics wants it */
-
-typedef struct {
-    ngx_msec_t                    ms;
-    char                         *le;
-} ngx_http_lunary_bound_t;
-
-
-static ngx_int_t ngx_http_lunary_status_init_zone(ngx_shm_zone_t *zone,
-    void *data);
-static ngx_http_lunary_worker_t *ngx_http_lunary_status_place(
-    ngx_http_lunary_status_sh_t *sh);
-static ngx_uint_t ngx_http_lunary_status_alive(ngx_atomic_uint_t pid);
-static ngx_atomic_t *ngx_http_lunary_status_reach(
-    ngx_http_lunary_status_sh_t *sh, uint64_t *hash);
-static void ngx_http_lunary_histogram_add(ngx_http_lunary_histogram_t *h,
-    ngx_msec_t ms);
-
 static ngx_int_t ngx_http_lunary_status_metrics(ngx_http_request_t *r);
 static ngx_int_t ngx_http_lunary_status_ready(ngx_http_request_t *r,
     ngx_lunary_pool_t *pool);
 static ngx_int_t ngx_http_lunary_status_send(ngx_http_request_t *r,
     ngx_uint_t status, ngx_buf_t *b, ngx_str_t *type);
-static void ngx_http_lunary_status_gauges(ngx_http_lunary_status_sh_t *sh,
-    ngx_lunary_gauges_t *sum);
 static ngx_buf_t *ngx_http_lunary_status_text(ngx_http_request_t *r,
-    ngx_http_lunary_status_sh_t *sh);
+    ngx_http_lunary_counters_t *sh);
 static void ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_status_sh_t *sh);
+    ngx_http_lunary_counters_t *sh);
 static void ngx_http_lunary_text_gauges(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_status_sh_t *sh);
+    ngx_http_lunary_counters_t *sh);
 static void ngx_http_lunary_text_histogram(ngx_http_lunary_page_t *page,
     ngx_http_lunary_histogram_t *h, char *name, char *help);
 static void ngx_http_lunary_text_head(ngx_http_lunary_page_t *page,
     char *name, char *type, char *help);
 static ngx_buf_t *ngx_http_lunary_status_json(ngx_http_request_t *r,
-    ngx_http_lunary_status_sh_t *sh);
-static json_t *ngx_http_lunary_json_counters(ngx_http_lunary_status_sh_t *sh);
+    ngx_http_lunary_counters_t *sh);
+static json_t *ngx_http_lunary_json_counters(ngx_http_lunary_counters_t *sh);
 static json_t *ngx_http_lunary_json_labelled(ngx_str_t *names,
     ngx_atomic_t *values, ngx_uint_t n);
-static json_t *ngx_http_lunary_json_errors(ngx_http_lunary_status_sh_t *sh);
+static json_t *ngx_http_lunary_json_errors(ngx_http_lunary_counters_t *sh);
 static json_t *ngx_http_lunary_json_histogram(ngx_http_lunary_histogram_t *h);
 
 
@@ -120,14 +55,6 @@ static ngx_str_t  ngx_http_lunary_json_type =
     ngx_string("application/json; charset=utf-8");
 
 
-static ngx_http_lunary_bound_t  ngx_http_lunary_bounds[] = {
-    { 1, "0.001" }, { 2, "0.002" }, { 5, "0.005" }, { 10, "0.01" },
-    { 25, "0.025" }, { 50, "0.05" }, { 100, "0.1" }, { 250, "0.25" },
-    { 500, "0.5" }, { 1000, "1.0" }, { 2500, "2.5" }, { 5000, "5.0" },
-    { 10000, "10.0" }, { 30000, "30.0" }
-};
-
-
 static const char  ngx_http_lunary_digits[] =
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
@@ -135,257 +62,25 @@ static const char  ngx_http_lunary_digits[] =
 /* counters that are one number each */
 
 static ngx_http_lunary_metric_t  ngx_http_lunary_metrics[] = {
-    { "runs", offsetof(ngx_http_lunary_status_sh_t, runs),
+    { "runs", offsetof(ngx_http_lunary_counters_t, runs),
       "Runs served." },
-    { "answer_bytes", offsetof(ngx_http_lunary_status_sh_t, bytes),
+    { "answer_bytes", offsetof(ngx_http_lunary_counters_t, bytes),
       "Bytes of JSON served, before any compression." },
-    { "answers_reused", offsetof(ngx_http_lunary_status_sh_t, reused),
+    { "answers_reused", offsetof(ngx_http_lunary_counters_t, reused),
       "Answers that had not changed since they were kept." },
-    { "connects", offsetof(ngx_http_lunary_status_sh_t, counts.connects),
+    { "connects", offsetof(ngx_http_lunary_counters_t, counts.connects),
       "Sessions made with the database." },
     { "connect_failures",
-      offsetof(ngx_http_lunary_status_sh_t, counts.connect_failures),
+      offsetof(ngx_http_lunary_counters_t, counts.connect_failures),
       "Attempts to connect to a host in vain." },
-    { "connections_lost", offsetof(ngx_http_lunary_status_sh_t, counts.lost),
+    { "connections_lost", offsetof(ngx_http_lunary_counters_t, counts.lost),
       "Sessions that broke." },
-    { "retries", offsetof(ngx_http_lunary_status_sh_t, counts.retries),
+    { "retries", offsetof(ngx_http_lunary_counters_t, counts.retries),
       "Requests sent to the database a second time." },
-    { "cancels", offsetof(ngx_http_lunary_status_sh_t, counts.cancels),
+    { "cancels", offsetof(ngx_http_lunary_counters_t, counts.cancels),
       "Queries stopped for their client or their time." },
     { NULL, 0, NULL }
 };
-
-
-/* this worker's place, or where it counts if there was none */
-
-static ngx_http_lunary_worker_t  *ngx_http_lunary_place;
-static ngx_http_lunary_worker_t   ngx_http_lunary_no_place;
-static ngx_atomic_t               ngx_http_lunary_no_reach;
-
-
-ngx_int_t
-ngx_http_lunary_status_zone(ngx_conf_t *cf)
-{
-    size_t                        size;
-    ngx_http_lunary_main_conf_t  *lmcf;
-
-    static ngx_str_t  name = ngx_string(NGX_HTTP_LUNARY_STATUS_ZONE);
-
-    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_lunary_module);
-
-    size = ngx_align(sizeof(ngx_http_lunary_status_sh_t), ngx_pagesize)
-           + 8 * ngx_pagesize;
-
-    lmcf->status = ngx_shared_memory_add(cf, &name, size,
-                                         &ngx_http_lunary_module);
-    if (lmcf->status == NULL) {
-        return NGX_ERROR;
-    }
-
-    lmcf->status->init = ngx_http_lunary_status_init_zone;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_lunary_status_init_zone(ngx_shm_zone_t *zone, void *data)
-{
-    ngx_slab_pool_t  *shpool;
-
-    /* what was counted stays over a reload */
-
-    if (data) {
-        zone->data = data;
-        return NGX_OK;
-    }
-
-    shpool = (ngx_slab_pool_t *) zone->shm.addr;
-
-    zone->data = ngx_slab_calloc(shpool, sizeof(ngx_http_lunary_status_sh_t));
-
-    return zone->data ? NGX_OK : NGX_ERROR;
-}
-
-
-void
-ngx_http_lunary_status_attach(ngx_cycle_t *cycle,
-    ngx_http_lunary_main_conf_t *lmcf)
-{
-    ngx_http_lunary_place = ngx_http_lunary_status_place(lmcf->status->data);
-
-    if (ngx_http_lunary_place == NULL) {
-        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
-                      "too many workers for the gauges of lunary_status");
-
-        ngx_http_lunary_place = &ngx_http_lunary_no_place;
-    }
-}
-
-
-/*
- * the first free place.  Those of workers that were killed become free here,
- * all of them, before somebody else gets one of their pids
- */
-
-static ngx_http_lunary_worker_t *
-ngx_http_lunary_status_place(ngx_http_lunary_status_sh_t *sh)
-{
-    ngx_uint_t                 i;
-    ngx_atomic_uint_t          pid;
-    ngx_http_lunary_worker_t  *w, *place;
-
-    place = NULL;
-
-    for (i = 0; i < NGX_HTTP_LUNARY_WORKERS; i++) {
-        w = &sh->workers[i];
-        pid = w->pid;
-
-        if (pid && !ngx_http_lunary_status_alive(pid)) {
-            (void) ngx_atomic_cmp_set(&w->pid, pid, 0);
-        }
-
-        if (place == NULL
-            && ngx_atomic_cmp_set(&w->pid, 0, (ngx_atomic_uint_t) ngx_pid))
-        {
-            ngx_memzero(&w->gauges, sizeof(ngx_lunary_gauges_t));
-            place = w;
-        }
-    }
-
-    return place;
-}
-
-
-static ngx_uint_t
-ngx_http_lunary_status_alive(ngx_atomic_uint_t pid)
-{
-    return kill((ngx_pid_t) pid, 0) == 0 || ngx_errno != NGX_ESRCH;
-}
-
-
-void
-ngx_http_lunary_status_pool(ngx_http_lunary_main_conf_t *lmcf,
-    ngx_lunary_pool_t *pool)
-{
-    ngx_slab_pool_t              *shpool;
-    ngx_http_lunary_status_sh_t  *sh;
-
-    sh = lmcf->status->data;
-    shpool = (ngx_slab_pool_t *) lmcf->status->shm.addr;
-
-    pool->counts = &sh->counts;
-    pool->gauges = &ngx_http_lunary_place->gauges;
-
-    ngx_shmtx_lock(&shpool->mutex);
-    pool->unreachable = ngx_http_lunary_status_reach(sh,
-                                                  pool->conf.conninfo->hash);
-    ngx_shmtx_unlock(&shpool->mutex);
-
-    if (pool->unreachable) {
-        return;
-    }
-
-    ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
-                  "too many databases, \"lunary_status ready\" tells "
-                  "what one worker knows");
-
-    pool->unreachable = ngx_pcalloc(ngx_cycle->pool, sizeof(ngx_atomic_t));
-
-    if (pool->unreachable == NULL) {
-        pool->unreachable = &ngx_http_lunary_no_reach;
-    }
-}
-
-
-static ngx_atomic_t *
-ngx_http_lunary_status_reach(ngx_http_lunary_status_sh_t *sh, uint64_t *hash)
-{
-    ngx_uint_t                i;
-    ngx_http_lunary_reach_t  *d;
-
-    for (i = 0; i < NGX_HTTP_LUNARY_DATABASES; i++) {
-        d = &sh->databases[i];
-
-        if (!d->used) {
-            d->used = 1;
-            d->hash[0] = hash[0];
-            d->hash[1] = hash[1];
-        }
-
-        if (d->hash[0] == hash[0] && d->hash[1] == hash[1]) {
-            return &d->unreachable;
-        }
-    }
-
-    return NULL;
-}
-
-
-void
-ngx_http_lunary_status_detach(ngx_cycle_t *cycle)
-{
-    if (ngx_http_lunary_place) {
-        ngx_memzero(&ngx_http_lunary_place->gauges,
-                    sizeof(ngx_lunary_gauges_t));
-        ngx_http_lunary_place->pid = 0;
-        ngx_http_lunary_place = NULL;
-    }
-}
-
-
-void
-ngx_http_lunary_status_count(ngx_http_lunary_ctx_t *ctx)
-{
-    ngx_time_t                   *tp;
-    ngx_msec_int_t                ms;
-    ngx_http_request_t           *r;
-    ngx_http_lunary_main_conf_t  *lmcf;
-    ngx_http_lunary_status_sh_t  *sh;
-
-    r = ctx->request;
-    lmcf = ngx_http_get_module_main_conf(r, ngx_http_lunary_module);
-    sh = lmcf->status->data;
-
-    (void) ngx_atomic_fetch_add(&sh->outcomes[ctx->outcome], 1);
-    (void) ngx_atomic_fetch_add(&sh->cache[ctx->cache], 1);
-
-    if (ngx_http_lunary_served(ctx)) {
-        (void) ngx_atomic_fetch_add(&sh->runs, ctx->nruns);
-        (void) ngx_atomic_fetch_add(&sh->bytes, ctx->stream.length);
-        (void) ngx_atomic_fetch_add(&sh->reused, ctx->reused);
-    }
-
-    if (ctx->queued) {
-        ngx_http_lunary_histogram_add(&sh->queue, ctx->queue_time);
-    }
-
-    if (ctx->first_row) {
-        ngx_http_lunary_histogram_add(&sh->first_row, ctx->first_row_time);
-    }
-
-    tp = ngx_timeofday();
-    ms = (ngx_msec_int_t) ((tp->sec - r->start_sec) * 1000
-                           + (tp->msec - r->start_msec));
-
-    ngx_http_lunary_histogram_add(&sh->total, ngx_max(ms, 0));
-}
-
-
-static void
-ngx_http_lunary_histogram_add(ngx_http_lunary_histogram_t *h, ngx_msec_t ms)
-{
-    ngx_uint_t  i;
-
-    for (i = 0; i < NGX_HTTP_LUNARY_BUCKETS; i++) {
-        if (ms <= ngx_http_lunary_bounds[i].ms) {
-            break;
-        }
-    }
-
-    (void) ngx_atomic_fetch_add(&h->buckets[i], 1);
-    (void) ngx_atomic_fetch_add(&h->sum, ms);
-}
 
 
 ngx_int_t
@@ -505,36 +200,9 @@ ngx_http_lunary_status_send(ngx_http_request_t *r, ngx_uint_t status,
 }
 
 
-/* over the workers that live */
-
-static void
-ngx_http_lunary_status_gauges(ngx_http_lunary_status_sh_t *sh,
-    ngx_lunary_gauges_t *sum)
-{
-    ngx_uint_t                 i;
-    ngx_http_lunary_worker_t  *w;
-
-    ngx_memzero(sum, sizeof(ngx_lunary_gauges_t));
-
-    for (i = 0; i < NGX_HTTP_LUNARY_WORKERS; i++) {
-        w = &sh->workers[i];
-
-        if (w->pid == 0 || !ngx_http_lunary_status_alive(w->pid)) {
-            continue;
-        }
-
-        sum->connecting += w->gauges.connecting;
-        sum->idle += w->gauges.idle;
-        sum->busy += w->gauges.busy;
-        sum->checking += w->gauges.checking;
-        sum->waiting += w->gauges.waiting;
-    }
-}
-
-
 static ngx_buf_t *
 ngx_http_lunary_status_text(ngx_http_request_t *r,
-    ngx_http_lunary_status_sh_t *sh)
+    ngx_http_lunary_counters_t *sh)
 {
     ngx_buf_t               *b;
     ngx_http_lunary_page_t   page;
@@ -580,7 +248,7 @@ ngx_http_lunary_text_head(ngx_http_lunary_page_t *page, char *name,
 
 static void
 ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_status_sh_t *sh)
+    ngx_http_lunary_counters_t *sh)
 {
     ngx_uint_t                 i;
     ngx_http_lunary_metric_t  *m;
@@ -637,11 +305,11 @@ ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
 
 static void
 ngx_http_lunary_text_gauges(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_status_sh_t *sh)
+    ngx_http_lunary_counters_t *sh)
 {
     ngx_lunary_gauges_t  sum;
 
-    ngx_http_lunary_status_gauges(sh, &sum);
+    ngx_http_lunary_counters_gauges(sh, &sum);
 
     ngx_http_lunary_text_head(page, "connections", "gauge",
                               "Connections to the database by state.");
@@ -694,7 +362,7 @@ ngx_http_lunary_text_histogram(ngx_http_lunary_page_t *page,
 
 static ngx_buf_t *
 ngx_http_lunary_status_json(ngx_http_request_t *r,
-    ngx_http_lunary_status_sh_t *sh)
+    ngx_http_lunary_counters_t *sh)
 {
     char                 *text;
     size_t                len;
@@ -702,7 +370,7 @@ ngx_http_lunary_status_json(ngx_http_request_t *r,
     ngx_buf_t            *b;
     ngx_lunary_gauges_t   sum;
 
-    ngx_http_lunary_status_gauges(sh, &sum);
+    ngx_http_lunary_counters_gauges(sh, &sum);
 
     root = json_pack("{s:o, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:o}",
                      "counters", ngx_http_lunary_json_counters(sh),
@@ -745,7 +413,7 @@ ngx_http_lunary_status_json(ngx_http_request_t *r,
 
 
 static json_t *
-ngx_http_lunary_json_counters(ngx_http_lunary_status_sh_t *sh)
+ngx_http_lunary_json_counters(ngx_http_lunary_counters_t *sh)
 {
     int                        rc;
     json_t                    *root;
@@ -808,7 +476,7 @@ ngx_http_lunary_json_labelled(ngx_str_t *names, ngx_atomic_t *values,
 
 
 static json_t *
-ngx_http_lunary_json_errors(ngx_http_lunary_status_sh_t *sh)
+ngx_http_lunary_json_errors(ngx_http_lunary_counters_t *sh)
 {
     int          rc;
     char         class[3];
