@@ -324,20 +324,26 @@ ngx_lunary_conninfo_files(ngx_lunary_conninfo_t *ci)
     ngx_file_info_t   fi;
 
     static const char  *keywords[] = { "sslrootcert", "sslcert", "sslkey",
-                                       "sslcrl", "passfile", NULL };
+                                       "sslcrl", "passfile", "sslcrldir",
+                                       NULL };
     static char        *reasons[] = {
         "the file of \"sslrootcert\" cannot be found",
         "the file of \"sslcert\" cannot be found",
         "the file of \"sslkey\" cannot be found",
         "the file of \"sslcrl\" cannot be found",
-        "the file of \"passfile\" cannot be found"
+        "the file of \"passfile\" cannot be found",
+        "the directory of \"sslcrldir\" cannot be found"
     };
 
     for (i = 0; keywords[i]; i++) {
         file = ngx_lunary_conninfo_value(ci, keywords[i]);
 
-        if (file && ngx_strcmp(file, "system") != 0
-            && ngx_file_info(file, &fi) == NGX_FILE_ERROR)
+        if (file == NULL || ngx_strcmp(file, "system") == 0) {
+            continue;
+        }
+
+        if (ngx_file_info(file, &fi) == NGX_FILE_ERROR
+            || (ngx_strcmp(keywords[i], "sslcrldir") == 0 && !ngx_is_dir(&fi)))
         {
             return reasons[i];
         }

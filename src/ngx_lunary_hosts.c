@@ -31,15 +31,21 @@ ngx_lunary_hosts_init(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool)
 {
     struct passwd  *pw;
 
+    /* with "unless" given, libpq has no default for it */
+
     static const struct {
         const char  *keyword;
         const char  *file;
+        const char  *unless;
     } files[] = {
-        { "passfile", "/.pgpass" },
-        { "sslcert", "/.postgresql/postgresql.crt" },
-        { "sslkey", "/.postgresql/postgresql.key" },
-        { "sslrootcert", "/.postgresql/root.crt" },
-        { "sslcrl", "/.postgresql/root.crl" }
+        { "passfile", "/.pgpass", NULL },
+        { "sslcert", "/.postgresql/postgresql.crt", NULL },
+        { "sslkey", "/.postgresql/postgresql.key", NULL },
+        { "sslrootcert", "/.postgresql/root.crt", NULL },
+
+        /* a file that is not there would end its look at the directory */
+
+        { "sslcrl", "/.postgresql/root.crl", "sslcrldir" }
     };
 
     ngx_uint_t  i;
@@ -67,6 +73,13 @@ ngx_lunary_hosts_init(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool)
     }
 
     for (i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+
+        if (files[i].unless
+            && ngx_lunary_conninfo_value(hosts->conninfo, files[i].unless))
+        {
+            continue;
+        }
+
         if (ngx_lunary_hosts_default(hosts, pool, files[i].keyword, pw->pw_dir,
                                      files[i].file)
             != NGX_OK)

@@ -128,6 +128,10 @@ for my $file (qw( sslrootcert sslcert sslkey sslcrl passfile )) {
         qr/the file of "$file" cannot be found/);
 }
 
+bad("lunary_database \"host=127.0.0.1 sslcrldir=$_\";",
+    qr/the directory of "sslcrldir" cannot be found/)
+    for '/no/such/dir', '/etc/passwd';
+
 bad("lunary_database \"$good\" balance=none;", qr/balance/);
 bad("lunary_database \"$good\" nonsense;", qr/nonsense|parameter/);
 bad("lunary_database \"$good\";\nlunary_database \"$good\";" =~ s/\n/ /r,

@@ -40,6 +40,26 @@ Lunary::Pg::check('sh', '-c', "cd $tls && openssl req -new -newkey rsa:2048"
     . " && openssl x509 -req -in cert.csr -days 30 -CA ca.crt -CAkey ca.key"
     . " -CAcreateserial -out cert.crt && chmod 600 cert.key");
 
+# lists of revoked certificates, of none and of the server's, in directories
+# as OpenSSL wants them; the worker's user has no ~/.postgresql/root.crl
+Lunary::System::write_file("$tls/ca.conf", <<"EOF_CA");
+[ca]
+default_ca = test
+[test]
+database = $tls/index
+certificate = $tls/ca.crt
+private_key = $tls/ca.key
+default_md = sha256
+default_crl_days = 30
+EOF_CA
+
+my $ca = 'openssl ca -config ca.conf';
+
+Lunary::Pg::check('sh', '-e', '-c', "cd $tls; touch index; mkdir none revoked;"
+    . " $ca -gencrl -out none/ca.crl; openssl rehash none;"
+    . " $ca -revoke server.crt;"
+    . " $ca -gencrl -out revoked/ca.crl; openssl rehash revoked");
+
 sub conninfo {
     my (%arg) = @_;
 
@@ -61,6 +81,7 @@ my %good = (
     second => conninfo(hostaddr => '127.0.0.1,127.0.0.1',
                        host => 'wrong.name,localhost',
                        port => "$pg->{port},$pg->{port}"),
+    crldir => conninfo(sslcrldir => "$tls/none"),
 );
 
 my %bad = (
@@ -69,6 +90,8 @@ my %bad = (
     certificate => conninfo(user => 'lunary_cert', password => undef,
         sslcert => "$other/lunary_ro.crt", sslkey => "$other/lunary_ro.key"),
     none => conninfo(user => 'lunary_cert', password => undef),
+    revoked => conninfo(sslcrl => "$tls/revoked/ca.crl"),
+    revoked_dir => conninfo(sslcrldir => "$tls/revoked"),
     password => conninfo(password => 'wrong'),
     # these would be served without TLS
     plain => conninfo(server => $plain),
