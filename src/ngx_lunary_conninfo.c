@@ -475,8 +475,15 @@ ngx_lunary_conninfo_host(ngx_pool_t *pool, ngx_lunary_host_t *host)
             host->hostaddr = host->host;
 
         } else {
-            host->name.data = (u_char *) host->host;
+            /* one of its own: nginx's resolver lower-cases it in place */
+
             host->name.len = ngx_strlen(host->host);
+            host->name.data = (u_char *) ngx_lunary_conninfo_copy(pool,
+                                             host->host, host->name.len);
+
+            if (host->name.data == NULL) {
+                return "no memory";
+            }
         }
     }
 

@@ -18,7 +18,8 @@ typedef struct {
     char                 *host;         /* NULL: libpq's default */
     char                 *hostaddr;     /* NULL: not given */
     char                 *port;         /* NULL: libpq's default */
-    ngx_str_t             name;         /* to be resolved, or empty */
+    ngx_str_t             name;         /* to be resolved, or empty: "host",
+                                           but for the case of its letters */
     ngx_array_t          *addrs;        /* of char *, "name" when it was read */
 } ngx_lunary_host_t;
 

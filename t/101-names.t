@@ -27,6 +27,7 @@ $first->stop;
 for my $pg ($first, $second) {
     Lunary::System::write_file("$pg->{data}/pg_hba.conf", <<'EOF_HBA');
 local all all trust
+host all lunary_case 127.0.0.0/8 password
 host all all 127.0.0.0/8 trust
 EOF_HBA
     Lunary::Pg->own("$pg->{data}/pg_hba.conf");
@@ -36,6 +37,14 @@ EOF_HBA
 my $dns = Lunary::Dns->new('db.test' => ['127.0.0.2'],
                            'both.test' => ['127.0.0.9', '127.0.0.2']);
 my $bearer = 'Bearer ' . key('alpha');
+
+$first->do(q{create role lunary_case login password 'a secret'
+             in role lunary_ro inherit});
+
+# libpq takes the case of a host in it for a difference
+my $passfile = Lunary::System::tmpdir('pass') . '/pass';
+Lunary::System::write_file($passfile, "DB.Test:*:*:*:a secret\n");
+chmod 0600, $passfile;
 
 sub conninfo {
     my ($host, %more) = @_;
@@ -69,6 +78,12 @@ my $nginx = Lunary::Nginx->new(
             lunary_queue 100 timeout=3s;
             lunary_related_runs 00000000-0000-4000-8000-000000000101;
         }
+        location = /case {
+            lunary_database ${\ conninfo('DB.Test', user => 'lunary_case',
+                                         passfile => $passfile) };
+            lunary_queue 100 timeout=3s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
         location = /dead {
             lunary_database ${\ conninfo("other.test,$first->{socket_dir}") };
             lunary_queue 100 timeout=3s;
@@ -93,6 +108,7 @@ is(get('/name')->{status}, 200, 'a name');
 ok($first->sessions, 'with the first address');
 is($second->sessions, 0, 'and not with the second');
 
+is(get('/case')->{status}, 200, 'a name in the case of the password file');
 is(get('/both')->{status}, 200, 'a name of two addresses');
 is(get('/unknown')->{status}, 503, 'a name that is unknown');
 like($nginx->log_since(0), qr/unknown\.test.* could not be resolved/,
