@@ -95,10 +95,17 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
     pool->hosts.resolver = pool->conf.resolver;
     pool->hosts.random = pool->conf.random;
 
-    /* a name that is not answered for keeps the next host waiting, too */
+    /*
+     * a name that is not answered for keeps the next host waiting, too; by 0
+     * nginx means that it may for ever
+     */
 
-    pool->hosts.resolver_timeout = ngx_min(pool->conf.resolver_timeout,
-                                           pool->conf.connect_timeout);
+    pool->hosts.resolver_timeout = pool->conf.connect_timeout;
+
+    if (pool->conf.resolver_timeout) {
+        pool->hosts.resolver_timeout = ngx_min(pool->conf.resolver_timeout,
+                                               pool->conf.connect_timeout);
+    }
 
     if (ngx_lunary_hosts_init(&pool->hosts, cycle->pool) != NGX_OK) {
         return NGX_ERROR;
