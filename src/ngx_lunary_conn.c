@@ -98,7 +98,6 @@ ngx_lunary_conn_init(ngx_lunary_conn_t *c, ngx_lunary_hosts_t *hosts,
 
     c->walk.resolved = ngx_lunary_conn_resolved;
     c->walk.data = c;
-    c->walk.log = c->pg.log;
 
     c->timer.handler = ngx_lunary_conn_timer;
     c->timer.data = c;
@@ -136,6 +135,12 @@ ngx_lunary_conn_attempt(ngx_lunary_conn_t *c)
             c->owner->move(c, NGX_LUNARY_CONN_FREE);
             c->owner->unreachable(c);
             return;
+
+        case NGX_ERROR:
+            c->pg.sqlstate[0] = '\0';
+            ngx_lunary_pg_reason(&c->pg, c->walk.unresolved);
+            ngx_lunary_conn_refused(c);
+            continue;
         }
 
         c->first = 0;

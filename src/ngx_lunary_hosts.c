@@ -23,6 +23,8 @@ static ngx_int_t ngx_lunary_walk_host(ngx_lunary_walk_t *walk);
 static ngx_int_t ngx_lunary_walk_resolve(ngx_lunary_walk_t *walk,
     ngx_lunary_host_t *host);
 static void ngx_lunary_walk_resolve_handler(ngx_resolver_ctx_t *ctx);
+static void ngx_lunary_walk_unresolved(ngx_lunary_walk_t *walk,
+    ngx_int_t state);
 static void ngx_lunary_walk_params(ngx_lunary_walk_t *walk, char *addr);
 
 
@@ -172,6 +174,7 @@ ngx_lunary_walk_start(ngx_lunary_walk_t *walk)
     walk->naddrs = 0;
     walk->addr = 0;
     walk->again = 0;
+    walk->unresolved[0] = '\0';
 
     /* the last good one first, the others as they are listed */
 
@@ -204,6 +207,10 @@ ngx_lunary_walk_next(ngx_lunary_walk_t *walk)
     ngx_int_t  rc;
 
     for ( ;; ) {
+
+        if (walk->unresolved[0]) {
+            return NGX_ERROR;
+        }
 
         if (walk->addr < walk->naddrs) {
             ngx_lunary_walk_params(walk, walk->addrs[walk->addr++]);
@@ -284,7 +291,7 @@ ngx_lunary_walk_resolve(ngx_lunary_walk_t *walk, ngx_lunary_host_t *host)
     ctx = ngx_resolve_start(walk->hosts->resolver, &temp);
 
     if (ctx == NULL || ctx == NGX_NO_RESOLVER) {
-        ngx_lunary_walk_bad(walk, NULL);
+        ngx_lunary_walk_unresolved(walk, NGX_ERROR);
         return NGX_DECLINED;
     }
 
@@ -300,7 +307,7 @@ ngx_lunary_walk_resolve(ngx_lunary_walk_t *walk, ngx_lunary_host_t *host)
 
     if (ngx_resolve_name(ctx) != NGX_OK) {
         walk->resolving = NULL;
-        ngx_lunary_walk_bad(walk, NULL);
+        ngx_lunary_walk_unresolved(walk, NGX_ERROR);
         return NGX_DECLINED;
     }
 
@@ -318,11 +325,7 @@ ngx_lunary_walk_resolve_handler(ngx_resolver_ctx_t *ctx)
     walk = ctx->data;
 
     if (ctx->state) {
-        ngx_log_error(NGX_LOG_WARN, walk->log, 0,
-                      "database host \"%V\" could not be resolved (%i: %s)",
-                      &ctx->name, ctx->state,
-                      ngx_resolver_strerror(ctx->state));
-        ngx_lunary_walk_bad(walk, NULL);
+        ngx_lunary_walk_unresolved(walk, ctx->state);
 
     } else {
 
@@ -340,6 +343,19 @@ ngx_lunary_walk_resolve_handler(ngx_resolver_ctx_t *ctx)
     walk->resolving = NULL;
 
     walk->resolved(walk);
+}
+
+
+static void
+ngx_lunary_walk_unresolved(ngx_lunary_walk_t *walk, ngx_int_t state)
+{
+    u_char  *p;
+
+    p = ngx_snprintf((u_char *) walk->unresolved,
+                     NGX_LUNARY_WALK_REASON_LEN - 1,
+                     "the name could not be resolved (%i: %s)",
+                     state, ngx_resolver_strerror(state));
+    *p = '\0';
 }
 
 
@@ -410,10 +426,11 @@ ngx_lunary_walk_bad(ngx_lunary_walk_t *walk, u_char *reason)
     ngx_lunary_host_state_t  *state;
 
     ci = walk->hosts->conninfo;
+    walk->unresolved[0] = '\0';
 
     /* a primary is no failure where only standbys are preferred */
 
-    if (walk->pass == 0 && reason && ci->session
+    if (walk->pass == 0 && ci->session
         && ngx_strcmp(ci->session, "prefer-standby") == 0
         && ngx_strstr(reason, "not in hot standby"))
     {

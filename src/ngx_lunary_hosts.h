@@ -20,6 +20,8 @@
 #define NGX_LUNARY_WALK_ADDRS   16
 #define NGX_LUNARY_WALK_PARAMS  80
 
+#define NGX_LUNARY_WALK_REASON_LEN  128
+
 
 typedef struct {
     ngx_msec_t                rest_until;
@@ -66,7 +68,9 @@ struct ngx_lunary_walk_s {
     /* a name was resolved, or not: go on with ngx_lunary_walk_next() */
     void                    (*resolved)(ngx_lunary_walk_t *walk);
     void                     *data;
-    ngx_log_t                *log;
+
+    /* why "host" has no address; empty where it has */
+    char                      unresolved[NGX_LUNARY_WALK_REASON_LEN];
 
     unsigned                  again:1;      /* hosts of another kind seen */
 };
@@ -90,7 +94,8 @@ void ngx_lunary_walk_start(ngx_lunary_walk_t *walk);
 
 /*
  * NGX_OK: "keywords" and "values" are those of the next attempt; NGX_AGAIN:
- * "resolved" will be called; NGX_DECLINED: no host is left
+ * "resolved" will be called; NGX_ERROR: there is none, as "unresolved" says,
+ * which is to be given to ngx_lunary_walk_bad(); NGX_DECLINED: no host is left
  */
 ngx_int_t ngx_lunary_walk_next(ngx_lunary_walk_t *walk);
 

@@ -91,6 +91,9 @@ my $nginx = Lunary::Nginx->new(
             lunary_pool max=2 lifetime=1s;
             lunary_related_runs 00000000-0000-4000-8000-000000000101;
         }
+        location = /status {
+            lunary_status;
+        }
 EOF_CONFIG
 
 sub get {
@@ -104,6 +107,12 @@ sub get {
     return $answer;
 }
 
+# attempts to connect that failed
+sub failures {
+    return $nginx->client->get('/status')->{body}
+           =~ /^lunary_connect_failures_total\S* (\d+)/m ? $1 : undef;
+}
+
 is(get('/name')->{status}, 200, 'a name');
 ok($first->sessions, 'with the first address');
 is($second->sessions, 0, 'and not with the second');
@@ -111,8 +120,16 @@ is($second->sessions, 0, 'and not with the second');
 is(get('/case')->{status}, 200, 'a name in the case of the password file');
 is(get('/both')->{status}, 200, 'a name of two addresses');
 is(get('/unknown')->{status}, 503, 'a name that is unknown');
-like($nginx->log_since(0), qr/unknown\.test.* could not be resolved/,
-     'the log says so');
+
+my $failures = failures();
+my @lines = grep { /could not be resolved/ }
+            split /\n/, $nginx->log_since(0);
+
+cmp_ok($failures, '>=', 4, 'each look-up in vain is a failure to connect');
+cmp_ok(scalar @lines, '<', $failures, 'the log tells of a few');
+like($lines[0], qr/\[error\].*"unknown\.test:.*\(3: Host not found\)/,
+     'and of which');
+
 is(get('/next')->{status}, 200, 'the next one, after a name that is unknown');
 
 
