@@ -173,9 +173,9 @@ ngx_lunary_conn_resolved(ngx_lunary_walk_t *walk)
 static void
 ngx_lunary_conn_refused(ngx_lunary_conn_t *c)
 {
-    ngx_lunary_walk_bad(&c->walk, c->pg.reason);
-
-    c->owner->refused(c);
+    if (ngx_lunary_walk_bad(&c->walk, c->pg.reason)) {
+        c->owner->refused(c);
+    }
 }
 
 

@@ -26,6 +26,8 @@ static void ngx_lunary_walk_resolve_handler(ngx_resolver_ctx_t *ctx);
 static void ngx_lunary_walk_unresolved(ngx_lunary_walk_t *walk,
     ngx_int_t state);
 static void ngx_lunary_walk_params(ngx_lunary_walk_t *walk, char *addr);
+static ngx_uint_t ngx_lunary_walk_prefers_standby(ngx_lunary_walk_t *walk);
+static void ngx_lunary_walk_primary(ngx_lunary_walk_t *walk);
 
 
 ngx_int_t
@@ -173,7 +175,7 @@ ngx_lunary_walk_start(ngx_lunary_walk_t *walk)
     walk->pass = 0;
     walk->naddrs = 0;
     walk->addr = 0;
-    walk->again = 0;
+    walk->primaries = 0;
     walk->unresolved[0] = '\0';
 
     /* the last good one first, the others as they are listed */
@@ -219,10 +221,11 @@ ngx_lunary_walk_next(ngx_lunary_walk_t *walk)
 
         if (walk->next == walk->n) {
 
-            /* no standby was found: any host will do */
+            /* no standby was found: a primary will do */
 
-            if (walk->pass == 0 && walk->again) {
+            if (walk->pass == 0 && walk->primaries) {
                 walk->pass = 1;
+                walk->n = walk->primaries;
                 walk->next = 0;
                 continue;
             }
@@ -391,7 +394,7 @@ ngx_lunary_walk_params(ngx_lunary_walk_t *walk, char *addr)
     ngx_lunary_walk_param("hostaddr", addr);
     ngx_lunary_walk_param("port", host->port);
 
-    if (ci->session && ngx_strcmp(ci->session, "prefer-standby") == 0) {
+    if (ngx_lunary_walk_prefers_standby(walk)) {
         ngx_lunary_walk_param("target_session_attrs",
                               walk->pass ? "any" : "standby");
     } else {
@@ -419,23 +422,19 @@ ngx_lunary_walk_good(ngx_lunary_walk_t *walk)
 }
 
 
-void
+ngx_uint_t
 ngx_lunary_walk_bad(ngx_lunary_walk_t *walk, u_char *reason)
 {
-    ngx_lunary_conninfo_t    *ci;
     ngx_lunary_host_state_t  *state;
 
-    ci = walk->hosts->conninfo;
     walk->unresolved[0] = '\0';
 
-    /* a primary is no failure where only standbys are preferred */
-
-    if (walk->pass == 0 && ci->session
-        && ngx_strcmp(ci->session, "prefer-standby") == 0
+    if (walk->pass == 0
+        && ngx_lunary_walk_prefers_standby(walk)
         && ngx_strstr(reason, "not in hot standby"))
     {
-        walk->again = 1;
-        return;
+        ngx_lunary_walk_primary(walk);
+        return 0;
     }
 
     state = &walk->hosts->states[walk->host];
@@ -445,6 +444,36 @@ ngx_lunary_walk_bad(ngx_lunary_walk_t *walk, u_char *reason)
 
     state->rest_until = ngx_current_msec + state->rest / 2
                         + ngx_random() % (state->rest / 2 + 1);
+
+    return 1;
+}
+
+
+static ngx_uint_t
+ngx_lunary_walk_prefers_standby(ngx_lunary_walk_t *walk)
+{
+    char  *session;
+
+    session = walk->hosts->conninfo->session;
+
+    return session && ngx_strcmp(session, "prefer-standby") == 0;
+}
+
+
+/* hosts before "next" have had their turn: there is room for it */
+
+static void
+ngx_lunary_walk_primary(ngx_lunary_walk_t *walk)
+{
+    ngx_uint_t  n;
+
+    n = walk->primaries;
+
+    /* once a host, whichever of its addresses */
+
+    if (n == 0 || walk->order[n - 1] != walk->host) {
+        walk->order[walk->primaries++] = walk->host;
+    }
 }
 
 

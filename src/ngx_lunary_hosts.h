@@ -55,6 +55,8 @@ struct ngx_lunary_walk_s {
     ngx_uint_t                next;         /* in "order" */
     ngx_uint_t                host;         /* the one being tried */
     ngx_uint_t                pass;         /* prefer-standby takes two */
+    ngx_uint_t                primaries;    /* these are the first in "order"
+                                               for the second */
 
     ngx_resolver_ctx_t       *resolving;
     ngx_uint_t                naddrs;
@@ -71,8 +73,6 @@ struct ngx_lunary_walk_s {
 
     /* why "host" has no address; empty where it has */
     char                      unresolved[NGX_LUNARY_WALK_REASON_LEN];
-
-    unsigned                  again:1;      /* hosts of another kind seen */
 };
 
 
@@ -99,9 +99,13 @@ void ngx_lunary_walk_start(ngx_lunary_walk_t *walk);
  */
 ngx_int_t ngx_lunary_walk_next(ngx_lunary_walk_t *walk);
 
-/* how the attempt ended; "reason" is libpq's text */
+/*
+ * how the attempt ended; "reason" is libpq's text.  The host rests after a
+ * bad end: 1; or the end tells of no fault, but of a primary where standbys
+ * are preferred: 0
+ */
 void ngx_lunary_walk_good(ngx_lunary_walk_t *walk);
-void ngx_lunary_walk_bad(ngx_lunary_walk_t *walk, u_char *reason);
+ngx_uint_t ngx_lunary_walk_bad(ngx_lunary_walk_t *walk, u_char *reason);
 
 /* gives up a name that is being resolved */
 void ngx_lunary_walk_stop(ngx_lunary_walk_t *walk);

@@ -163,6 +163,54 @@ for my $name (qw( socket hostaddr both uri mixed )) {
 }
 
 
+# where standbys are preferred, a primary is no fault; a host that failed when
+# a standby was looked for is not asked again at once
+
+my $prefer = Lunary::Nginx->new(
+    http => 'lunary_connect_timeout 700ms; lunary_pool max=1;
+        lunary_queue 100 timeout=10s;',
+    config => <<"EOF_CONFIG")->start;
+        location = /primary {
+            lunary_database ${\ conninfo([\@primary],
+                target_session_attrs => 'prefer-standby',
+                application_name => 'alone') };
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+        location = /status {
+            lunary_status;
+        }
+EOF_CONFIG
+
+is($prefer->client->get('/primary', Authorization => $bearer)->{status}, 200,
+   'a primary alone, standbys preferred');
+like($prefer->client->get('/status')->{body},
+     qr/^lunary_connect_failures_total\S* 0$/m, 'is no failure to connect');
+unlike($prefer->log_since(0), qr/cannot be connected to/, 'nor in the log');
+$prefer->stop;
+
+my $first_hole = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
+                                       Listen => 128, Blocking => 0) or die $!;
+
+$prefer->configure(config => <<"EOF_CONFIG");
+        location = /hole {
+            lunary_database ${\ conninfo([['127.0.0.1',
+                                           $first_hole->sockport], \@primary],
+                target_session_attrs => 'prefer-standby',
+                application_name => 'alone') };
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+EOF_CONFIG
+$prefer->start;
+
+is($prefer->client->get('/hole', Authorization => $bearer)->{status}, 200,
+   'a black hole and a primary, standbys preferred');
+
+my $asked = 0;
+$asked++ while $first_hole->accept;
+is($asked, 1, 'the hole is asked once');
+$prefer->stop;
+
+
 # a black hole costs its own time once; then the good one is known
 
 my $first = right('/hole', 'a black hole');
