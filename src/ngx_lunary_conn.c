@@ -3,6 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 #include "ngx_lunary_conn.h"
+#include "ngx_lunary_sqlstate.h"
 
 
 /* what an abandoned query may still take before its connection is closed */
@@ -15,7 +16,7 @@
 #define NGX_LUNARY_SLOW      40
 
 /* how old, in milliseconds, what is known of the schema may become */
-#define NGX_LUNARY_PROBED    10000
+#define NGX_LUNARY_SCHEMA    10000
 
 /* libpq's buffer never shrinks: a larger row costs the connection its place */
 #define NGX_LUNARY_MAX_ROW   (1024 * 1024)
@@ -47,8 +48,11 @@ static void ngx_lunary_conn_resolved(ngx_lunary_walk_t *walk);
 static void ngx_lunary_conn_refused(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_opened(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_conn_session(ngx_lunary_conn_t *c);
-static ngx_int_t ngx_lunary_conn_probe(ngx_lunary_conn_t *c);
+static ngx_int_t ngx_lunary_conn_look(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_established(ngx_lunary_conn_t *c);
+static ngx_int_t ngx_lunary_conn_send_statement(ngx_lunary_conn_t *c,
+    ngx_lunary_flight_t *f);
+static void ngx_lunary_conn_broken(ngx_lunary_conn_t *c);
 static ngx_lunary_flight_t *ngx_lunary_conn_push(ngx_lunary_conn_t *c,
     ngx_lunary_flight_e kind);
 static ngx_lunary_flight_t *ngx_lunary_conn_flight(ngx_lunary_conn_t *c,
@@ -57,6 +61,8 @@ static void ngx_lunary_conn_deadline(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f, ngx_uint_t head);
 static void ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res);
 static void ngx_lunary_conn_violation(ngx_lunary_conn_t *c);
+static void ngx_lunary_conn_lost(ngx_lunary_conn_t *c, const char *sqlstate,
+    const char *reason);
 static void ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     PGresult *res);
 static void ngx_lunary_conn_query_row(ngx_lunary_conn_t *c,
@@ -72,6 +78,7 @@ static void ngx_lunary_conn_unprepared(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f);
 static void ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f);
+static void ngx_lunary_conn_outdated(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_rest(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_drained(ngx_lunary_pg_t *pg);
 static void ngx_lunary_conn_give_back(ngx_lunary_conn_t *c,
@@ -79,6 +86,8 @@ static void ngx_lunary_conn_give_back(ngx_lunary_conn_t *c,
 static void ngx_lunary_conn_failed(ngx_lunary_pg_t *pg);
 static void ngx_lunary_conn_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected);
 static void ngx_lunary_conn_schedule(ngx_lunary_conn_t *c);
+static void ngx_lunary_conn_timer_in(ngx_lunary_conn_t *c, ngx_msec_t ms,
+    ngx_uint_t cancelable);
 static void ngx_lunary_conn_timer(ngx_event_t *ev);
 static void ngx_lunary_conn_overdue(ngx_lunary_conn_t *c);
 
@@ -189,8 +198,7 @@ ngx_lunary_conn_opened(ngx_lunary_pg_t *pg)
     ngx_lunary_conn_t *c = pg->data;
 
     if (ngx_lunary_conn_session(c) != NGX_OK) {
-        ngx_lunary_pg_close(pg);
-        ngx_lunary_conn_failed(pg);
+        ngx_lunary_conn_lost(c, "", "the session could not be prepared");
     }
 }
 
@@ -230,21 +238,21 @@ ngx_lunary_conn_session(ngx_lunary_conn_t *c)
         }
     }
 
-    return ngx_lunary_conn_probe(c);
+    return ngx_lunary_conn_look(c);
 }
 
 
 static ngx_int_t
-ngx_lunary_conn_probe(ngx_lunary_conn_t *c)
+ngx_lunary_conn_look(ngx_lunary_conn_t *c)
 {
     ngx_lunary_flight_t  *f;
 
-    f = ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_PROBE);
+    f = ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_LOOK);
 
     ngx_lunary_conn_deadline(c, f, 1);
-    c->probed = ngx_current_msec;
+    c->looked = ngx_current_msec;
 
-    if (ngx_lunary_pg_query(&c->pg, NULL, c->owner->sql->probe, 0, NULL)
+    if (ngx_lunary_pg_query(&c->pg, NULL, c->owner->sql->look, 0, NULL)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -279,8 +287,6 @@ ngx_lunary_conn_established(ngx_lunary_conn_t *c)
 ngx_int_t
 ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
 {
-    ngx_uint_t            bit;
-    const char           *name, *sql;
     ngx_lunary_flight_t  *f;
 
     /*
@@ -289,10 +295,10 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
      */
 
     if (c->owner->prepare
-        && ngx_lunary_passed(c->probed + NGX_LUNARY_PROBED)
-        && ngx_lunary_conn_probe(c) != NGX_OK)
+        && ngx_lunary_passed(c->looked + NGX_LUNARY_SCHEMA)
+        && ngx_lunary_conn_look(c) != NGX_OK)
     {
-        ngx_lunary_conn_close(c, 1);
+        ngx_lunary_conn_broken(c);
         return NGX_ERROR;
     }
 
@@ -302,33 +308,21 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     f->statement = q->statement;
     ngx_lunary_conn_deadline(c, f, c->nflights == 1);
 
+    if (ngx_lunary_conn_send_statement(c, f) != NGX_OK) {
+
+        /* nobody had begun with it */
+
+        c->nflights--;
+
+        ngx_lunary_conn_broken(c);
+        return NGX_ERROR;
+    }
+
     q->state = NGX_LUNARY_QUERY_SENT;
     q->conn = c;
     q->sent = ngx_current_msec;
     q->session = c->started + c->connect;
     q->rows = 0;
-
-    name = c->owner->prepare ? c->owner->sql->names[q->statement] : NULL;
-    sql = c->owner->sql->texts[q->statement][c->features];
-    bit = (ngx_uint_t) 1 << q->statement;
-
-    if (name && !(c->prepared & bit)) {
-
-        if (ngx_lunary_pg_prepare(&c->pg, name, sql) != NGX_OK) {
-            goto failed;
-        }
-
-        /* those behind count on it; if it fails, all of this ends */
-
-        f->prepares = 1;
-        c->prepared |= bit;
-    }
-
-    if (ngx_lunary_pg_query(&c->pg, name, sql, q->nparams, q->params) != NGX_OK
-        || ngx_lunary_pg_sync(&c->pg) != NGX_OK)
-    {
-        goto failed;
-    }
 
     if (c->state != NGX_LUNARY_CONN_BUSY) {
         c->owner->move(c, NGX_LUNARY_CONN_BUSY);
@@ -337,15 +331,56 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     ngx_lunary_conn_schedule(c);
 
     return NGX_OK;
+}
 
-failed:
 
-    c->nflights--;
-    q->conn = NULL;
+/* its statement, with a Sync, and before it what prepares the statement */
 
-    ngx_lunary_conn_close(c, 1);
+static ngx_int_t
+ngx_lunary_conn_send_statement(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
+{
+    ngx_uint_t           bit;
+    const char          *name, *sql;
+    ngx_lunary_query_t  *q;
 
-    return NGX_ERROR;
+    q = f->query;
+    name = c->owner->prepare ? c->owner->sql->names[q->statement] : NULL;
+    sql = c->owner->sql->texts[q->statement][c->features];
+    bit = (ngx_uint_t) 1 << q->statement;
+
+    if (name && !(c->prepared & bit)) {
+
+        if (ngx_lunary_pg_prepare(&c->pg, name, sql) != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        /* those behind count on it; if it fails, all of this ends */
+
+        f->prepares = 1;
+        c->prepared |= bit;
+    }
+
+    if (ngx_lunary_pg_query(&c->pg, name, sql, q->nparams, q->params)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    return ngx_lunary_pg_sync(&c->pg);
+}
+
+
+/*
+ * it can't be sent on.  That ends flights, and their requests, and one of
+ * them may be who sends here: the event loop tells of it
+ */
+
+static void
+ngx_lunary_conn_broken(ngx_lunary_conn_t *c)
+{
+    c->retire = 1;
+
+    ngx_lunary_pg_broken(&c->pg);
 }
 
 
@@ -357,7 +392,7 @@ ngx_lunary_conn_check(ngx_lunary_conn_t *c)
     ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_CHECK);
 
     if (ngx_lunary_pg_sync(&c->pg) != NGX_OK) {
-        ngx_lunary_conn_close(c, 1);
+        ngx_lunary_conn_broken(c);
         return;
     }
 
@@ -445,7 +480,7 @@ ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res)
          * come later would be taken for another query's
          */
 
-        if (f->kind == NGX_LUNARY_FLIGHT_QUERY && !f->ended && !f->failed) {
+        if (f->kind != NGX_LUNARY_FLIGHT_CHECK && !f->ended && !f->failed) {
             ngx_lunary_conn_violation(c);
             return;
         }
@@ -468,21 +503,29 @@ ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res)
         return;
 
     default:
-
-        /* none that we asked for: whoever speaks there is not to be trusted */
-
         ngx_lunary_conn_violation(c);
     }
 }
 
 
+/* none that we asked for: whoever speaks there is not to be trusted */
+
 static void
 ngx_lunary_conn_violation(ngx_lunary_conn_t *c)
 {
-    ngx_cpystrn((u_char *) c->pg.sqlstate, (u_char *) "08P01",
+    ngx_lunary_conn_lost(c, "08P01", "protocol violation");
+}
+
+
+/* gives the session up, for a reason that is told of as libpq's are */
+
+static void
+ngx_lunary_conn_lost(ngx_lunary_conn_t *c, const char *sqlstate,
+    const char *reason)
+{
+    ngx_cpystrn((u_char *) c->pg.sqlstate, (u_char *) sqlstate,
                 NGX_LUNARY_SQLSTATE_LEN);
-    ngx_cpystrn(c->pg.reason, (u_char *) "protocol violation",
-                NGX_LUNARY_PG_REASON_LEN);
+    ngx_lunary_pg_reason(&c->pg, reason);
 
     ngx_lunary_pg_close(&c->pg);
     ngx_lunary_conn_failed(&c->pg);
@@ -499,7 +542,7 @@ ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
 
     for (row = 0; row < n; row++) {
 
-        if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
+        if (f->kind == NGX_LUNARY_FLIGHT_LOOK) {
             ngx_lunary_conn_features(f, res);
             return;
         }
@@ -555,17 +598,15 @@ ngx_lunary_conn_query_row(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
 static void
 ngx_lunary_conn_features(ngx_lunary_flight_t *f, PGresult *res)
 {
-    int      i, n;
+    int      i;
     u_char  *value;
     size_t   len;
 
-    n = PQnfields(res);
-
-    if (n >= NGX_LUNARY_FEATURES || (1 << n) != NGX_LUNARY_FEATURES) {
+    if (PQnfields(res) != NGX_LUNARY_NFEATURES) {
         return;
     }
 
-    for (i = 0; i < n; i++) {
+    for (i = 0; i < NGX_LUNARY_NFEATURES; i++) {
         value = ngx_lunary_pg_value(res, 0, i, &len);
 
         if (value == NULL || len != 1) {
@@ -577,7 +618,7 @@ ngx_lunary_conn_features(ngx_lunary_flight_t *f, PGresult *res)
         }
     }
 
-    f->probed = 1;
+    f->looked = 1;
 }
 
 
@@ -603,9 +644,7 @@ ngx_lunary_conn_error(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
      */
 
     if (sqlstate == NULL) {
-        ngx_lunary_pg_reason(&c->pg, PQresultErrorMessage(res));
-        ngx_lunary_pg_close(&c->pg);
-        ngx_lunary_conn_failed(&c->pg);
+        ngx_lunary_conn_lost(c, c->pg.sqlstate, PQresultErrorMessage(res));
         return;
     }
 
@@ -618,17 +657,16 @@ ngx_lunary_conn_error(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     ngx_cpystrn((u_char *) f->sqlstate, (u_char *) sqlstate,
                 NGX_LUNARY_SQLSTATE_LEN);
 
-    ngx_cpystrn(c->pg.reason, (u_char *) (text ? text : ""),
-                NGX_LUNARY_PG_REASON_LEN);
+    if (text == NULL || !ngx_lunary_sqlstate_is_told(sqlstate)) {
+        text = "";
+    }
+
+    ngx_lunary_pg_reason(&c->pg, text);
 
     /* by any other severity the server says that it ends the session */
 
     if (severity == NULL || ngx_strcmp(severity, "ERROR") != 0) {
-        ngx_cpystrn((u_char *) c->pg.sqlstate, (u_char *) sqlstate,
-                    NGX_LUNARY_SQLSTATE_LEN);
-
-        ngx_lunary_pg_close(&c->pg);
-        ngx_lunary_conn_failed(&c->pg);
+        ngx_lunary_conn_lost(c, f->sqlstate, text);
     }
 }
 
@@ -652,6 +690,12 @@ ngx_lunary_conn_landed(ngx_lunary_conn_t *c)
 
     if (c->nflights) {
         ngx_lunary_conn_deadline(c, ngx_lunary_conn_flight(c, 0), 1);
+    }
+
+    /* the reason of an earlier failure is none of what follows */
+
+    if (!f.failed) {
+        c->pg.reason[0] = '\0';
     }
 
     switch (f.kind) {
@@ -699,7 +743,13 @@ ngx_lunary_conn_query_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
         c->retire = 1;
     }
 
-    if (q) {
+    if (q == NULL) {
+
+        if (f->failed) {
+            c->owner->failed(c, NULL, f->sqlstate);
+        }
+
+    } else {
         q->conn = NULL;
         q->took = ngx_current_msec - q->sent;
 
@@ -759,10 +809,9 @@ ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
 {
     if (c->state != NGX_LUNARY_CONN_CONNECTING) {
 
-        /* another schema: the statements are to be others, too */
-
-        if (!f->probed || f->features != c->features) {
-            c->retire = 1;
+        if (!f->looked || f->features != c->features) {
+            ngx_lunary_conn_outdated(c);
+            return;
         }
 
         ngx_lunary_conn_rest(c);
@@ -770,23 +819,37 @@ ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
     }
 
     if ((f->failed && f->kind != NGX_LUNARY_FLIGHT_INTERVAL)
-        || (!f->probed && f->kind == NGX_LUNARY_FLIGHT_PROBE))
+        || (!f->looked && f->kind == NGX_LUNARY_FLIGHT_LOOK))
     {
-        ngx_cpystrn((u_char *) c->pg.sqlstate, (u_char *) f->sqlstate,
-                    NGX_LUNARY_SQLSTATE_LEN);
-
-        ngx_lunary_pg_close(&c->pg);
-        ngx_lunary_conn_failed(&c->pg);
+        ngx_lunary_conn_lost(c, f->sqlstate, (char *) c->pg.reason);
         return;
     }
 
-    if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
+    if (f->kind == NGX_LUNARY_FLIGHT_LOOK) {
         c->features = f->features;
     }
 
     if (c->nflights == 0) {
         ngx_lunary_conn_established(c);
     }
+}
+
+
+/*
+ * another schema: the statements are to be others, too.  Nothing has come yet
+ * for the queries behind the look at it
+ */
+
+static void
+ngx_lunary_conn_outdated(ngx_lunary_conn_t *c)
+{
+    ngx_uint_t  i;
+
+    for (i = c->nflights; i > 0; i--) {
+        ngx_lunary_conn_give_back(c, ngx_lunary_conn_flight(c, i - 1));
+    }
+
+    ngx_lunary_conn_close(c, 0);
 }
 
 
@@ -853,6 +916,10 @@ ngx_lunary_conn_abandon(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
         f->query = NULL;
         ngx_lunary_conn_deadline(c, f, i == 0);
         q->conn = NULL;
+
+        if (c->leaving) {
+            return;
+        }
 
         if (i == 0) {
             ngx_lunary_conn_resume(c);
@@ -939,6 +1006,10 @@ ngx_lunary_conn_resume(ngx_lunary_conn_t *c)
 
     ngx_lunary_pg_resume(&c->pg);
 
+    /* that was the client's time, not the query's */
+
+    c->head_since += ngx_current_msec - c->paused;
+
     for (i = 0; i < c->nflights; i++) {
         f = ngx_lunary_conn_flight(c, i);
 
@@ -966,7 +1037,13 @@ ngx_lunary_conn_failed(ngx_lunary_pg_t *pg)
     ngx_lunary_conn_t *c = pg->data;
 
     if (c->state != NGX_LUNARY_CONN_CONNECTING) {
-        ngx_lunary_conn_gone(c, !ngx_exiting);
+
+        /* a session that had nothing to do may be ended by its time */
+
+        ngx_lunary_conn_gone(c, !ngx_exiting
+                                && (c->nflights
+                                    || ngx_strcmp(pg->sqlstate, "57P05")
+                                       != 0));
         return;
     }
 
@@ -984,15 +1061,17 @@ ngx_lunary_conn_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
 {
     ngx_lunary_flight_t  *f;
 
-    if (c->state == NGX_LUNARY_CONN_FREE) {
+    if (c->state == NGX_LUNARY_CONN_FREE || c->leaving) {
         return;
     }
 
-    if (c->timer.timer_set) {
-        ngx_del_timer(&c->timer);
-    }
+    /*
+     * whoever hears of its query may send another, or give up those here: the
+     * connection is not free before all have heard, nor is it chosen
+     */
 
-    c->owner->move(c, NGX_LUNARY_CONN_FREE);
+    c->leaving = 1;
+    c->retire = 1;
 
     while (c->nflights) {
         f = ngx_lunary_conn_flight(c, --c->nflights);
@@ -1005,6 +1084,13 @@ ngx_lunary_conn_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
         }
     }
 
+    if (c->timer.timer_set) {
+        ngx_del_timer(&c->timer);
+    }
+
+    c->leaving = 0;
+
+    c->owner->move(c, NGX_LUNARY_CONN_FREE);
     c->owner->gone(c, unexpected);
 }
 
@@ -1030,8 +1116,7 @@ ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
     if (c->nflights == 0) {
         due = c->expires - ngx_current_msec;
 
-        ngx_add_timer(&c->timer, ngx_min(c->owner->idle, due));
-        c->timer.cancelable = 1;
+        ngx_lunary_conn_timer_in(c, ngx_min(c->owner->idle, due), 1);
         return;
     }
 
@@ -1040,20 +1125,37 @@ ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
     cancelable = (f->query == NULL);
 
     for (i = 1; i < c->nflights; i++) {
-        f = ngx_lunary_conn_flight(c, i);
+        cancelable &= (ngx_lunary_conn_flight(c, i)->query == NULL);
+    }
 
-        if (f->query) {
-            cancelable = 0;
-            due = c->head_since + NGX_LUNARY_SLOW;
+    /* those in the queue may count on this connection, too */
 
-            if (ngx_lunary_passed(due)) {
-                due = ngx_current_msec + NGX_LUNARY_SLOW;
-            }
+    if (c->nflights > 1) {
+        due = c->head_since + NGX_LUNARY_SLOW;
+
+        if (ngx_lunary_passed(due)) {
+            due = ngx_current_msec + NGX_LUNARY_SLOW;
         }
     }
 
-    ngx_add_timer(&c->timer,
-                  ngx_lunary_passed(due) ? 1 : due - ngx_current_msec);
+    ngx_lunary_conn_timer_in(c, ngx_lunary_passed(due)
+                                ? 1 : due - ngx_current_msec, cancelable);
+}
+
+
+/* nginx leaves a timer as it is where the difference is small: never later */
+
+static void
+ngx_lunary_conn_timer_in(ngx_lunary_conn_t *c, ngx_msec_t ms,
+    ngx_uint_t cancelable)
+{
+    if (c->timer.timer_set
+        && (ngx_msec_int_t) (c->timer.timer.key - ngx_current_msec - ms) > 0)
+    {
+        ngx_del_timer(&c->timer);
+    }
+
+    ngx_add_timer(&c->timer, ms);
     c->timer.cancelable = cancelable;
 }
 
@@ -1066,18 +1168,11 @@ ngx_lunary_conn_timer(ngx_event_t *ev)
     switch (c->state) {
 
     case NGX_LUNARY_CONN_CONNECTING:
-        ngx_cpystrn(c->pg.reason, (u_char *) "connection timed out",
-                    NGX_LUNARY_PG_REASON_LEN);
-        c->pg.sqlstate[0] = '\0';
-
-        ngx_lunary_pg_close(&c->pg);
-        ngx_lunary_conn_failed(&c->pg);
+        ngx_lunary_conn_lost(c, "", "connection timed out");
         return;
 
     case NGX_LUNARY_CONN_CHECKING:
-        ngx_cpystrn(c->pg.reason, (u_char *) "no answer to a check",
-                    NGX_LUNARY_PG_REASON_LEN);
-        ngx_lunary_conn_close(c, 1);
+        ngx_lunary_conn_lost(c, "", "no answer to a check");
         return;
 
     case NGX_LUNARY_CONN_IDLE:

@@ -23,7 +23,8 @@
 
 #define NGX_LUNARY_QUERY_PARAMS  2
 #define NGX_LUNARY_STATEMENTS    8
-#define NGX_LUNARY_FEATURES      8
+#define NGX_LUNARY_NFEATURES     3
+#define NGX_LUNARY_FEATURES      (1 << NGX_LUNARY_NFEATURES)
 
 /* queries on one connection, and what prepares a session */
 #define NGX_LUNARY_DEPTH         8
@@ -49,10 +50,10 @@ typedef enum {
 /* where the SQL comes from: the floor above knows it, this one sends it */
 
 typedef struct {
-    const char               *probe;       /* a row of booleans */
+    const char               *look;        /* a row of booleans */
     const char               *names[NGX_LUNARY_STATEMENTS];
 
-    /* for each set of features, a bit a boolean of the probe */
+    /* for each set of features, a bit a boolean of the look */
     const char               *texts[NGX_LUNARY_STATEMENTS]
                                    [NGX_LUNARY_FEATURES];
 } ngx_lunary_sql_t;
@@ -115,7 +116,7 @@ typedef enum {
     NGX_LUNARY_FLIGHT_QUERY = 0,
     NGX_LUNARY_FLIGHT_SESSION,      /* settings */
     NGX_LUNARY_FLIGHT_INTERVAL,     /* a setting that not every system has */
-    NGX_LUNARY_FLIGHT_PROBE,        /* what the schema has */
+    NGX_LUNARY_FLIGHT_LOOK,         /* what the schema has */
     NGX_LUNARY_FLIGHT_CHECK         /* whether it lives */
 } ngx_lunary_flight_e;
 
@@ -124,7 +125,7 @@ typedef struct {
     ngx_lunary_flight_e       kind;
     ngx_lunary_query_t       *query;       /* NULL: nobody waits for it */
     ngx_uint_t                statement;
-    ngx_uint_t                features;    /* what a probe found */
+    ngx_uint_t                features;    /* what a look found */
     ngx_msec_t                deadline;    /* to end; to have its turn */
     unsigned                  prepares:1;
     unsigned                  failed:1;
@@ -132,7 +133,7 @@ typedef struct {
     unsigned                  orphan:1;    /* its statement was refused to
                                               another, as "sqlstate" says */
     unsigned                  ended:1;     /* the last row was there */
-    unsigned                  probed:1;    /* "features" says something */
+    unsigned                  looked:1;    /* "features" says something */
     unsigned                  recalled:1;  /* its query went elsewhere */
     char                      sqlstate[NGX_LUNARY_SQLSTATE_LEN];
 } ngx_lunary_flight_t;
@@ -174,7 +175,11 @@ typedef struct {
     /* there is room for a query */
     void                    (*usable)(ngx_lunary_conn_t *c);
 
-    /* a query has all its rows, or failed as "sqlstate" says ("": ours) */
+    /*
+     * a query has all its rows, or failed as "sqlstate" says ("": the database
+     * gave a row that cannot be).  "q" is NULL where nobody waited for one
+     * that failed
+     */
     void                    (*finished)(ngx_lunary_conn_t *c,
                                         ngx_lunary_query_t *q);
     void                    (*failed)(ngx_lunary_conn_t *c,
@@ -213,7 +218,7 @@ struct ngx_lunary_conn_s {
 
     ngx_uint_t                serial;      /* of this session */
     ngx_uint_t                features;    /* what the schema had */
-    ngx_msec_t                probed;      /* when */
+    ngx_msec_t                looked;      /* when */
     ngx_uint_t                prepared;    /* a bit a statement */
     ngx_msec_t                started;     /* when it began to connect */
     ngx_msec_t                connect;     /* what that took */
@@ -229,6 +234,7 @@ struct ngx_lunary_conn_s {
     ngx_event_t               timer;       /* what for depends on the state */
 
     unsigned                  retire:1;    /* to be closed when idle */
+    unsigned                  leaving:1;   /* its flights are given back */
 };
 
 
@@ -240,8 +246,8 @@ ngx_int_t ngx_lunary_conn_init(ngx_lunary_conn_t *c, ngx_lunary_hosts_t *hosts,
 void ngx_lunary_conn_connect(ngx_lunary_conn_t *c);
 
 /*
- * sends a query.  NGX_OK: it is on its way; NGX_ERROR: the connection is
- * beyond use and is being closed ("stranded" was not called for "q")
+ * sends a query; calls nobody.  NGX_OK: it is on its way; NGX_ERROR: it was
+ * not taken, and the connection is beyond use: "gone" follows
  */
 ngx_int_t ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 

@@ -35,6 +35,7 @@ ngx_lunary_pg_connect(ngx_lunary_pg_t *pg, const char *const *keywords,
 
     pg->syncs = 0;
     pg->paused = 0;
+    pg->broken = 0;
     pg->sqlstate[0] = '\0';
     pg->reason[0] = '\0';
 
@@ -389,7 +390,7 @@ ngx_lunary_pg_read_handler(ngx_event_t *rev)
         return;
     }
 
-    if (pg->paused) {
+    if (pg->paused && !pg->broken) {
         return;
     }
 
@@ -416,8 +417,12 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
             return;
         }
 
-        if (!alive) {
-            ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+        if (!alive || pg->broken) {
+
+            if (!pg->broken) {
+                ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+            }
+
             ngx_lunary_pg_error(pg);
             return;
         }
@@ -484,6 +489,20 @@ ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg)
 #else
     return 0;
 #endif
+}
+
+
+void
+ngx_lunary_pg_broken(ngx_lunary_pg_t *pg)
+{
+    if (pg->broken) {
+        return;
+    }
+
+    pg->broken = 1;
+    ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+
+    ngx_post_event(pg->connection->read, &ngx_posted_events);
 }
 
 

@@ -56,6 +56,7 @@ struct ngx_lunary_pg_s {
     u_char                  reason[NGX_LUNARY_PG_REASON_LEN];
 
     unsigned                paused:1;     /* the socket is not read */
+    unsigned                broken:1;     /* "failed" will be called */
     unsigned                closed:1;     /* within a handler */
 };
 
@@ -84,6 +85,12 @@ ngx_int_t ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name,
  * NGX_ERROR as above
  */
 ngx_int_t ngx_lunary_pg_sync(ngx_lunary_pg_t *pg);
+
+/*
+ * after NGX_ERROR of one of these: "failed" is called when the event loop has
+ * its turn, not before the return; what is left to read is read before that
+ */
+void ngx_lunary_pg_broken(ngx_lunary_pg_t *pg);
 
 /* results are left in the socket (the server has to wait), and read again */
 void ngx_lunary_pg_pause(ngx_lunary_pg_t *pg);

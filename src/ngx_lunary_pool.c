@@ -13,7 +13,7 @@
 #define NGX_LUNARY_EAGER        2
 
 /* while nobody waits, a database that is away is tried at this pace */
-#define NGX_LUNARY_PROBE        2000
+#define NGX_LUNARY_LOGINS       2000
 
 /* the schema is looked at anew, and a line repeated, no more often */
 #define NGX_LUNARY_SCHEMA_PACE  1000
@@ -26,9 +26,9 @@ static ngx_lunary_conn_t *ngx_lunary_pool_pick(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q, ngx_uint_t *crowded);
 static ngx_uint_t ngx_lunary_pool_live(ngx_lunary_pool_t *pool);
 static void ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need);
-static void ngx_lunary_pool_retry_in(ngx_lunary_pool_t *pool,
+static void ngx_lunary_pool_connect_in(ngx_lunary_pool_t *pool,
     ngx_msec_t delay);
-static void ngx_lunary_pool_retry_handler(ngx_event_t *ev);
+static void ngx_lunary_pool_connect_handler(ngx_event_t *ev);
 static void ngx_lunary_pool_enqueue(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q, ngx_uint_t front);
 static void ngx_lunary_pool_dequeue(ngx_lunary_pool_t *pool,
@@ -54,6 +54,10 @@ static void ngx_lunary_pool_finished(ngx_lunary_conn_t *c,
     ngx_lunary_query_t *q);
 static void ngx_lunary_pool_failed(ngx_lunary_conn_t *c,
     ngx_lunary_query_t *q, const char *sqlstate);
+static const char *ngx_lunary_pool_failure(ngx_lunary_query_t *q,
+    const char *sqlstate, ngx_lunary_verdict_e verdict);
+static void ngx_lunary_pool_judge(ngx_lunary_pool_t *pool,
+    ngx_lunary_conn_t *c, ngx_lunary_verdict_e verdict);
 static void ngx_lunary_pool_late(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 static void ngx_lunary_pool_slow(ngx_lunary_conn_t *c);
 static void ngx_lunary_pool_stranded(ngx_lunary_conn_t *c,
@@ -132,14 +136,14 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
         ngx_queue_insert_tail(&pool->free, &c->queue);
     }
 
-    pool->retry.handler = ngx_lunary_pool_retry_handler;
-    pool->retry.data = pool;
-    pool->retry.log = pool->log;
-    pool->retry.cancelable = 1;
+    pool->reconnect.handler = ngx_lunary_pool_connect_handler;
+    pool->reconnect.data = pool;
+    pool->reconnect.log = pool->log;
+    pool->reconnect.cancelable = 1;
 
     /* the first connection is made before the first request */
 
-    ngx_add_timer(&pool->retry, 1);
+    ngx_add_timer(&pool->reconnect, 1);
 
     return NGX_OK;
 }
@@ -194,9 +198,12 @@ ngx_lunary_pool_stop(ngx_lunary_pool_t *pool)
 ngx_int_t
 ngx_lunary_pool_query(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
 {
-    /* whoever finds others waiting waits behind them */
+    /*
+     * whoever finds others waiting waits behind them, but for those that want
+     * a fresh connection
+     */
 
-    if (pool->nwaiting >= pool->conf.queue && !q->front) {
+    if (pool->nwaiting - pool->nfresh >= pool->conf.queue && !q->front) {
         return NGX_BUSY;
     }
 
@@ -346,7 +353,7 @@ ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
     {
         c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
 
-        if (c->serial >= q->fresh) {
+        if (c->serial >= q->fresh && !c->retire) {
             idle = c;
             break;
         }
@@ -433,7 +440,7 @@ ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
         rest = ngx_lunary_hosts_rest(&pool->hosts);
 
         if (rest) {
-            ngx_lunary_pool_retry_in(pool, rest);
+            ngx_lunary_pool_connect_in(pool, rest);
             return;
         }
 
@@ -451,7 +458,7 @@ ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
  */
 
 static void
-ngx_lunary_pool_retry_handler(ngx_event_t *ev)
+ngx_lunary_pool_connect_handler(ngx_event_t *ev)
 {
     ngx_lunary_pool_t *pool = ev->data;
 
@@ -470,20 +477,22 @@ ngx_lunary_pool_retry_handler(ngx_event_t *ev)
 /* sooner, if it was to be later */
 
 static void
-ngx_lunary_pool_retry_in(ngx_lunary_pool_t *pool, ngx_msec_t delay)
+ngx_lunary_pool_connect_in(ngx_lunary_pool_t *pool, ngx_msec_t delay)
 {
-    if (pool->retry.timer_set) {
+    ngx_msec_t  key;
 
-        if ((ngx_msec_int_t) (pool->retry.timer.key - ngx_current_msec - delay)
-            <= 0)
-        {
+    key = ngx_current_msec + delay;
+
+    if (pool->reconnect.timer_set) {
+
+        if ((ngx_msec_int_t) (pool->reconnect.timer.key - key) <= 0) {
             return;
         }
 
-        ngx_del_timer(&pool->retry);
+        ngx_del_timer(&pool->reconnect);
     }
 
-    ngx_add_timer(&pool->retry, delay);
+    ngx_add_timer(&pool->reconnect, delay);
 }
 
 
@@ -508,6 +517,7 @@ ngx_lunary_pool_enqueue(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
     q->pool = pool;
 
     pool->nwaiting++;
+    pool->nfresh += (q->fresh > 0);
     (void) ngx_atomic_fetch_add(&pool->gauges->waiting, 1);
 }
 
@@ -524,6 +534,7 @@ ngx_lunary_pool_dequeue(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
     q->waited += ngx_current_msec - q->queued;
 
     pool->nwaiting--;
+    pool->nfresh -= (q->fresh > 0);
     (void) ngx_atomic_fetch_add(&pool->gauges->waiting, -1);
 }
 
@@ -631,7 +642,7 @@ ngx_lunary_pool_renew(ngx_lunary_pool_t *pool)
         if (c->state == NGX_LUNARY_CONN_IDLE && c->nflights == 0) {
             ngx_lunary_conn_close(c, 0);
 
-        } else if (c->state == NGX_LUNARY_CONN_BUSY) {
+        } else if (c->nflights) {
             c->retire = 1;
         }
     }
@@ -722,10 +733,10 @@ ngx_lunary_pool_unreachable(ngx_lunary_conn_t *c)
     rest = ngx_lunary_hosts_rest(&pool->hosts);
 
     if (pool->nwaiting == 0) {
-        rest = ngx_max(rest, NGX_LUNARY_PROBE);
+        rest = ngx_max(rest, NGX_LUNARY_LOGINS);
     }
 
-    ngx_lunary_pool_retry_in(pool, ngx_max(rest, 1));
+    ngx_lunary_pool_connect_in(pool, ngx_max(rest, 1));
 }
 
 
@@ -779,34 +790,83 @@ ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     pool = c->owner->data;
     verdict = ngx_lunary_sqlstate_verdict(sqlstate);
 
+    ngx_lunary_pool_count_state(pool, sqlstate);
+    ngx_lunary_pool_fault(pool, c, sqlstate,
+                          ngx_lunary_pool_failure(q, sqlstate, verdict));
+    ngx_lunary_pool_judge(pool, c, verdict);
+
+    if (q == NULL) {
+        return;
+    }
+
     ngx_cpystrn((u_char *) q->sqlstate, (u_char *) sqlstate,
                 NGX_LUNARY_SQLSTATE_LEN);
 
-    ngx_lunary_pool_count_state(pool, sqlstate);
+    switch (verdict) {
+
+    case NGX_LUNARY_VERDICT_UNAVAILABLE:
+        ngx_lunary_pool_retry(pool, q, NGX_LUNARY_UNAVAILABLE);
+        return;
+
+    case NGX_LUNARY_VERDICT_PREPARE:
+        ngx_lunary_pool_retry(pool, q, NGX_LUNARY_FAILED);
+        return;
+
+    case NGX_LUNARY_VERDICT_TIMEOUT:
+        ngx_lunary_pool_done(q, NGX_LUNARY_TIMEOUT);
+        return;
+
+    default:
+        ngx_lunary_pool_done(q, NGX_LUNARY_FAILED);
+    }
+}
+
+
+/* what is done about it, for the log */
+
+static const char *
+ngx_lunary_pool_failure(ngx_lunary_query_t *q, const char *sqlstate,
+    ngx_lunary_verdict_e verdict)
+{
+    if (q == NULL) {
+        return "failed a query that nobody waits for";
+    }
 
     switch (verdict) {
 
     case NGX_LUNARY_VERDICT_UNAVAILABLE:
     case NGX_LUNARY_VERDICT_PREPARE:
-        ngx_lunary_pool_fault(pool, c, sqlstate,
-                              q->retried || q->committed
-                              ? "failed a query, given up"
-                              : "failed a query, sent again");
+        return q->retried || q->committed ? "failed a query, given up"
+                                          : "failed a query, sent again";
+
+    case NGX_LUNARY_VERDICT_TIMEOUT:
+        return "cancelled a query, answered with 504";
+
+    default:
+        return *sqlstate ? "failed a query, answered with 500"
+                         : "gave a row that cannot be, answered with 500";
+    }
+}
+
+
+/* what a failed query means for its session, and for the others */
+
+static void
+ngx_lunary_pool_judge(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c,
+    ngx_lunary_verdict_e verdict)
+{
+    switch (verdict) {
+
+    case NGX_LUNARY_VERDICT_UNAVAILABLE:
         c->retire = 1;
+        return;
 
-        if (verdict == NGX_LUNARY_VERDICT_PREPARE) {
-            ngx_lunary_pool_renew(pool);
-            ngx_lunary_pool_retry(pool, q, NGX_LUNARY_FAILED);
-            return;
-        }
-
-        ngx_lunary_pool_retry(pool, q, NGX_LUNARY_UNAVAILABLE);
+    case NGX_LUNARY_VERDICT_PREPARE:
+        c->retire = 1;
+        ngx_lunary_pool_renew(pool);
         return;
 
     case NGX_LUNARY_VERDICT_TIMEOUT:
-        ngx_lunary_pool_fault(pool, c, sqlstate,
-                              "cancelled a query, answered with 504");
-        ngx_lunary_pool_done(q, NGX_LUNARY_TIMEOUT);
         return;
 
     case NGX_LUNARY_VERDICT_SCHEMA:
@@ -814,14 +874,7 @@ ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
         /* fall through */
 
     default:
-
         ngx_lunary_pool_retire(pool, c);
-
-        ngx_lunary_pool_fault(pool, c, sqlstate,
-                              *sqlstate ? "failed a query, answered with 500"
-                              : "gave a row that cannot be, "
-                                "answered with 500");
-        ngx_lunary_pool_done(q, NGX_LUNARY_FAILED);
     }
 }
 
@@ -850,7 +903,9 @@ ngx_lunary_pool_slow(ngx_lunary_conn_t *c)
 {
     ngx_lunary_pool_t *pool = c->owner->data;
 
-    if (!ngx_queue_empty(&pool->idle) || !ngx_queue_empty(&pool->free)) {
+    if (!ngx_queue_empty(&pool->idle)
+        || (!ngx_queue_empty(&pool->free) && !pool->down))
+    {
         ngx_lunary_conn_recall(c);
     }
 
@@ -906,7 +961,7 @@ ngx_lunary_pool_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
 
         /* without any left, it is soon known whether new ones can be had */
 
-        ngx_lunary_pool_retry_in(pool, 1);
+        ngx_lunary_pool_connect_in(pool, 1);
     }
 
     ngx_lunary_pool_dispatch(pool);

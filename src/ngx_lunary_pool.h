@@ -57,8 +57,10 @@ typedef struct {
 
     ngx_queue_t               waiting;          /* queries */
     ngx_uint_t                nwaiting;
+    ngx_uint_t                nfresh;           /* of these, for a connection
+                                                   that is yet to be made */
 
-    ngx_event_t               retry;            /* to connect again */
+    ngx_event_t               reconnect;
     ngx_uint_t                serial;           /* of the latest session */
     ngx_uint_t                renewed;          /* serial from which on they
                                                    know of the last 500 */

@@ -1,7 +1,8 @@
 
 /*
  * What PostgreSQL's error codes mean here.  A SQLSTATE is five characters of
- * 0-9 and A-Z, the first two of them its class; "" is a lost connection.
+ * 0-9 and A-Z, the first two of them its class; "" stands for a failure of
+ * which the server did not speak.
  */
 
 

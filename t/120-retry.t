@@ -20,18 +20,21 @@ my ($slow) = trees($pg, count => 1, runs => 3, bytes => 3_000,
 my ($large) = trees($pg, count => 1, runs => 1_500, bytes => 15_000_000,
                     first => 3_000_000);
 
-my $nginx = Lunary::Nginx->new(
-    http => 'lunary_database "' . $pg->conninfo . '";
-        lunary_pool max=4;
-        lunary_queue 256 timeout=10s;
-        lunary_buffers 64k max=128k;
-        lunary_max_temp_file_size 0;',
-    config => <<'EOF_CONFIG')->start;
+sub nginx {
+    return Lunary::Nginx->new(
+        http => 'lunary_database "' . $pg->conninfo(@_) . '";
+            lunary_pool max=4;
+            lunary_queue 256 timeout=10s;
+            lunary_buffers 64k max=128k;
+            lunary_max_temp_file_size 0;',
+        config => <<'EOF_CONFIG')->start;
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
             lunary_related_runs $run_id;
         }
 EOF_CONFIG
+}
 
+my $nginx = nginx();
 my $bearer = 'Bearer ' . key('alpha');
 my $answers = expected($nginx->{port}, $pg, @small, $slow);
 slow($pg, $slow => 0.7);
@@ -140,6 +143,33 @@ right($first->answer, $small[0], 'a connection ended before it was used');
 
 for my $n (@small, @small) {
     right(ask($n)->answer, $n, 'after idle connections ended');
+}
+
+
+# ones that ended a moment before, so that a query can't even be sent; what the
+# server said at the end is heard all the same
+
+{
+    my $other = nginx(application_name => 'other');
+    my $sessions = q{application_name = 'other'};
+    my ($worker) = $other->worker_pids;
+    my $client = $other->client;
+    my @get = ('GET', related_uri($small[0]), Authorization => $bearer);
+
+    right($client->exchange(@get), $small[0], 'before they ended');
+    my $mark = $other->mark;
+
+    kill 'STOP', $worker;
+    $client->send($client->request(@get));
+    terminate($sessions);
+    wait_until { !$pg->sessions($sessions) } 5, 'the end of its sessions';
+    kill 'CONT', $worker;
+
+    right($client->answer, $small[0], 'ended before it could be sent to');
+    like($other->log_since($mark), qr/broke a connection.*57P01/,
+         'ended before it could be sent to: the log says why');
+    is(join(' ', $other->worker_pids), $worker, 'and the worker goes on');
+    $other->stop;
 }
 
 

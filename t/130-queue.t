@@ -218,6 +218,51 @@ sub front {
     }
 }
 
+# a request that waits for a session yet to be made takes nobody's place
+
+$nginx = nginx('lunary_database "' . $pg->conninfo . '";
+                lunary_pool max=2; lunary_queue 1 timeout=20s;
+                lunary_prepare off;');
+slow($pg, $small[3] => 1.5);
+
+{
+    my @two = map { ask($nginx, $small[3]) } 1, 2;
+
+    soon { $pg->sessions(q{wait_event = 'PgSleep'}) == 2 } 5, 'two sessions';
+    $_->answer for @two;
+
+    my $again = ask($nginx, $small[3]);
+    my $mark = $nginx->mark;
+
+    soon { $pg->sessions(q{wait_event = 'PgSleep'}) == 1 } 5, 'one is busy';
+    $pg->do('alter role lunary_ro connection limit 1');
+    $pg->value(q{select count(pg_terminate_backend(pid)) from pg_stat_activity
+                 where usename = 'lunary_ro' and wait_event = 'PgSleep'});
+    soon { $nginx->log_since($mark) =~ /53300/ } 5, 'no other can be had';
+
+    is(ask($nginx, $small[0])->answer->{status}, 200,
+       'another request is answered by the session that is left');
+    $pg->do('alter role lunary_ro connection limit -1');
+    is($again->answer->{status}, 200, 'and the one that waits in the end');
+}
+
+$nginx->stop;
+slow($pg, $small[3] => 0);
+
+
+# sessions that the server ends for they had nothing to do: no fault
+
+$pg->do(q{alter role lunary_ro set idle_session_timeout = '200ms'});
+$nginx = nginx('lunary_database "' . $pg->conninfo . '";');
+soon { $pg->sessions } 5, 'a session';
+soon { !$pg->sessions } 5, 'ended by its time';
+is(ask($nginx, $small[0])->answer->{status}, 200, 'the next one is made');
+soon { !$pg->sessions } 5, 'ended again';
+unlike($nginx->log_since(0), qr/\[error\]/, 'and nothing of it in the log');
+$nginx->stop;
+$pg->do('alter role lunary_ro reset idle_session_timeout');
+
+
 require IO::Socket::UNIX;
 
 for my $connecting (1, 3) {
