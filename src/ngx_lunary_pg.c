@@ -11,8 +11,10 @@
 #define NGX_LUNARY_PG_UUID_OID    2950
 
 
-static ngx_int_t ngx_lunary_pg_register(ngx_lunary_pg_t *pg);
+static ngx_int_t ngx_lunary_pg_register(ngx_lunary_pg_t *pg, ngx_event_t *ev);
 static void ngx_lunary_pg_unregister(ngx_lunary_pg_t *pg);
+static ngx_int_t ngx_lunary_pg_adopt(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_disown(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_connect_handler(ngx_event_t *ev);
 static void ngx_lunary_pg_poll(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_refusal(ngx_lunary_pg_t *pg);
@@ -78,8 +80,7 @@ ngx_lunary_pg_connect(ngx_lunary_pg_t *pg, const char *const *keywords,
 
     /* libpq wants a first poll when the socket is writable */
 
-    if (ngx_add_event(c->write, NGX_WRITE_EVENT, NGX_LEVEL_EVENT) != NGX_OK) {
-        ngx_lunary_pg_reason(pg, "the socket could not be watched");
+    if (ngx_lunary_pg_register(pg, c->write) != NGX_OK) {
         ngx_lunary_pg_close(pg);
         return NGX_ERROR;
     }
@@ -95,15 +96,18 @@ failed:
 }
 
 
+/* "ev" is the connection's read or write */
+
 static ngx_int_t
-ngx_lunary_pg_register(ngx_lunary_pg_t *pg)
+ngx_lunary_pg_register(ngx_lunary_pg_t *pg, ngx_event_t *ev)
 {
-    ngx_connection_t  *c;
+    ngx_int_t  event;
 
-    c = pg->connection;
-    c->fd = PQsocket(pg->conn);
+    event = ev->write ? NGX_WRITE_EVENT : NGX_READ_EVENT;
 
-    if (ngx_add_event(c->read, NGX_READ_EVENT, NGX_LEVEL_EVENT) != NGX_OK) {
+    if (PQsocket(pg->conn) != (int) pg->connection->fd
+        || ngx_add_event(ev, event, NGX_LEVEL_EVENT) != NGX_OK)
+    {
         ngx_lunary_pg_reason(pg, "the socket could not be watched");
         return NGX_ERROR;
     }
@@ -120,12 +124,17 @@ ngx_lunary_pg_unregister(ngx_lunary_pg_t *pg)
 
     c = pg->connection;
 
+    flags = 0;
+
     /*
      * a socket that libpq has closed itself has left the kernel's queue
      * already, and its number may by now be another's
      */
 
-    flags = (PQsocket(pg->conn) == (int) c->fd) ? 0 : NGX_CLOSE_EVENT;
+    if (PQsocket(pg->conn) != (int) c->fd) {
+        flags = NGX_CLOSE_EVENT;
+        ngx_lunary_pg_disown(pg);
+    }
 
     if (c->read->active) {
         (void) ngx_del_event(c->read, NGX_READ_EVENT, flags);
@@ -141,6 +150,61 @@ ngx_lunary_pg_unregister(ngx_lunary_pg_t *pg)
 
     if (c->write->posted) {
         ngx_delete_posted_event(c->write);
+    }
+
+    /* what epoll has at hand of this socket is not the next one's */
+
+    c->read->instance = !c->read->instance;
+    c->write->instance = !c->write->instance;
+}
+
+
+/* the connection takes the socket that libpq has now, if it has any */
+
+static ngx_int_t
+ngx_lunary_pg_adopt(ngx_lunary_pg_t *pg)
+{
+    ngx_socket_t       s;
+    ngx_connection_t  *c;
+
+    c = pg->connection;
+    s = PQsocket(pg->conn);
+
+    if (s == (ngx_socket_t) -1 || s == c->fd) {
+        return NGX_OK;
+    }
+
+    ngx_lunary_pg_disown(pg);
+
+    /* poll() gives numbers, and nginx finds its connections by them */
+
+    if (ngx_cycle->files) {
+
+        if ((ngx_uint_t) s >= ngx_cycle->files_n) {
+            ngx_lunary_pg_reason(pg, "too many open files");
+            return NGX_ERROR;
+        }
+
+        ngx_cycle->files[s] = c;
+    }
+
+    c->fd = s;
+
+    return NGX_OK;
+}
+
+
+/* the number of a socket that is closed is soon another's */
+
+static void
+ngx_lunary_pg_disown(ngx_lunary_pg_t *pg)
+{
+    ngx_connection_t  *c;
+
+    c = pg->connection;
+
+    if (ngx_cycle->files && ngx_cycle->files[c->fd] == c) {
+        ngx_cycle->files[c->fd] = NULL;
     }
 }
 
@@ -175,14 +239,18 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
                    "lunary connect poll: %d, fd:%d",
                    (int) status, PQsocket(pg->conn));
 
+    if (ngx_lunary_pg_adopt(pg) != NGX_OK) {
+        ngx_lunary_pg_error(pg);
+        return;
+    }
+
     c = pg->connection;
-    c->fd = PQsocket(pg->conn);
 
     switch (status) {
 
     case PGRES_POLLING_READING:
 
-        if (ngx_lunary_pg_register(pg) == NGX_OK) {
+        if (ngx_lunary_pg_register(pg, c->read) == NGX_OK) {
             return;
         }
 
@@ -190,13 +258,10 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
 
     case PGRES_POLLING_WRITING:
 
-        if (ngx_add_event(c->write, NGX_WRITE_EVENT, NGX_LEVEL_EVENT)
-            == NGX_OK)
-        {
+        if (ngx_lunary_pg_register(pg, c->write) == NGX_OK) {
             return;
         }
 
-        ngx_lunary_pg_reason(pg, "the socket could not be watched");
         break;
 
     case PGRES_POLLING_OK:
@@ -264,7 +329,7 @@ ngx_lunary_pg_open(ngx_lunary_pg_t *pg)
         return;
     }
 
-    if (ngx_lunary_pg_register(pg) != NGX_OK) {
+    if (ngx_lunary_pg_register(pg, c->read) != NGX_OK) {
         ngx_lunary_pg_error(pg);
         return;
     }
@@ -345,7 +410,7 @@ ngx_lunary_pg_flush(ngx_lunary_pg_t *pg)
     if (left > 0) {
 
         if (!wev->active) {
-            return ngx_add_event(wev, NGX_WRITE_EVENT, NGX_LEVEL_EVENT);
+            return ngx_lunary_pg_register(pg, wev);
         }
 
         return NGX_OK;
@@ -408,6 +473,12 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
     for ( ;; ) {
 
         alive = PQconsumeInput(pg->conn);
+
+        /* whoever takes its results may be given its socket's number */
+
+        if (PQsocket(pg->conn) != (int) pg->connection->fd) {
+            ngx_lunary_pg_unregister(pg);
+        }
 
         pg->closed = 0;
 
@@ -527,7 +598,7 @@ ngx_lunary_pg_resume(ngx_lunary_pg_t *pg)
     c = pg->connection;
 
     if (!c->read->active) {
-        (void) ngx_add_event(c->read, NGX_READ_EVENT, NGX_LEVEL_EVENT);
+        (void) ngx_lunary_pg_register(pg, c->read);
     }
 
     /* results may be at hand that no event will tell of */
@@ -553,8 +624,8 @@ ngx_lunary_pg_close(ngx_lunary_pg_t *pg)
 
     PQfinish(pg->conn);
 
-    c->fd = (ngx_socket_t) -1;
     ngx_free_connection(c);
+    c->fd = (ngx_socket_t) -1;
 
     pg->conn = NULL;
     pg->connection = NULL;
