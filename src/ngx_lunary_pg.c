@@ -21,7 +21,8 @@ static void ngx_lunary_pg_refusal(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_open(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_read_handler(ngx_event_t *rev);
 static void ngx_lunary_pg_read(ngx_lunary_pg_t *pg);
-static void ngx_lunary_pg_results(ngx_lunary_pg_t *pg);
+static ngx_int_t ngx_lunary_pg_results(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_violation(ngx_lunary_pg_t *pg);
 static ngx_uint_t ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_write_handler(ngx_event_t *wev);
 static ngx_int_t ngx_lunary_pg_flush(ngx_lunary_pg_t *pg);
@@ -480,11 +481,7 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
             ngx_lunary_pg_unregister(pg);
         }
 
-        pg->closed = 0;
-
-        ngx_lunary_pg_results(pg);
-
-        if (pg->closed) {
+        if (ngx_lunary_pg_results(pg) != NGX_OK) {
             return;
         }
 
@@ -507,10 +504,16 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
 }
 
 
-static void
+/* NGX_OK, or NGX_DONE: the session has ended, and there may be another one */
+
+static ngx_int_t
 ngx_lunary_pg_results(ngx_lunary_pg_t *pg)
 {
-    PGresult  *res;
+    PGresult    *res;
+    ngx_uint_t   ends, nulls;
+
+    ends = pg->ends;
+    nulls = 0;
 
     while (!PQisBusy(pg->conn) && pg->syncs && !pg->paused) {
 
@@ -529,20 +532,44 @@ ngx_lunary_pg_results(ngx_lunary_pg_t *pg)
         if (res == NULL) {
 
             if (PQstatus(pg->conn) == CONNECTION_BAD) {
-                return;
+                return NGX_OK;
+            }
+
+            if (nulls++) {
+                ngx_lunary_pg_violation(pg);
+                return NGX_DONE;
             }
 
             continue;
         }
 
+        nulls = 0;
+
         pg->result(pg, res);
 
         PQclear(res);
 
-        if (pg->closed) {
-            return;
+        if (pg->ends != ends) {
+            return NGX_DONE;
         }
     }
+
+    return NGX_OK;
+}
+
+
+/*
+ * two ends in a row, and an answer still to come: for an error after the end
+ * of a query some versions of libpq forget the Sync behind it
+ */
+
+static void
+ngx_lunary_pg_violation(ngx_lunary_pg_t *pg)
+{
+    ngx_cpystrn((u_char *) pg->sqlstate, (u_char *) "08P01",
+                NGX_LUNARY_SQLSTATE_LEN);
+    ngx_lunary_pg_reason(pg, "protocol violation");
+    ngx_lunary_pg_error(pg);
 }
 
 
@@ -631,7 +658,7 @@ ngx_lunary_pg_close(ngx_lunary_pg_t *pg)
     pg->connection = NULL;
     pg->syncs = 0;
     pg->paused = 0;
-    pg->closed = 1;
+    pg->ends++;
     pg->state = NGX_LUNARY_PG_CLOSED;
 }
 

@@ -42,6 +42,7 @@ struct ngx_lunary_pg_s {
     PGconn                 *conn;
     ngx_connection_t       *connection;   /* its socket belongs to libpq */
     ngx_uint_t              syncs;        /* sent and not answered yet */
+    ngx_uint_t              ends;         /* of sessions so far */
 
     void                  (*opened)(ngx_lunary_pg_t *pg);
     void                  (*result)(ngx_lunary_pg_t *pg, PGresult *res);
@@ -57,7 +58,6 @@ struct ngx_lunary_pg_s {
 
     unsigned                paused:1;     /* the socket is not read */
     unsigned                broken:1;     /* "failed" will be called */
-    unsigned                closed:1;     /* within a handler */
 };
 
 

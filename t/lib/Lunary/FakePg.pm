@@ -388,6 +388,7 @@ my %modes = (
     error_first   => ['answer', instead(['2', ''], $error, ready()), 500],
     error_between => ['answer', sub { my @m = @_; splice @m, -4, 2, $error;
                       @m }, 500],
+    error_after   => ['answer', before('Z', $error), qr/50[03]/],
     error_twice   => ['answer', sub { map { $_->[0] eq 'C' ? ($error, $error)
                       : $_ } @_ }, qr/50[034]/],
     error_bare    => ['answer', before('C', ['E', "\0"]), qr/50[034]/],
