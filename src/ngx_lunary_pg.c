@@ -23,6 +23,7 @@ static void ngx_lunary_pg_read_handler(ngx_event_t *rev);
 static void ngx_lunary_pg_read(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_pg_results(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_violation(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg);
 static ngx_uint_t ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_write_handler(ngx_event_t *wev);
 static ngx_int_t ngx_lunary_pg_flush(ngx_lunary_pg_t *pg);
@@ -485,12 +486,13 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
             return;
         }
 
+        ngx_lunary_pg_notifies(pg);
+
+        if (!alive && !pg->broken) {
+            ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+        }
+
         if (!alive || pg->broken) {
-
-            if (!pg->broken) {
-                ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
-            }
-
             ngx_lunary_pg_error(pg);
             return;
         }
@@ -573,6 +575,25 @@ ngx_lunary_pg_violation(ngx_lunary_pg_t *pg)
 }
 
 
+/* nobody listens here, but for another one's LISTEN behind a pooler */
+
+static void
+ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg)
+{
+    PGnotify  *notify;
+
+    for ( ;; ) {
+        notify = PQnotifies(pg->conn);
+
+        if (notify == NULL) {
+            return;
+        }
+
+        PQfreemem(notify);
+    }
+}
+
+
 /* what TLS has read already shows in no event of the socket */
 
 static ngx_uint_t
@@ -599,6 +620,10 @@ ngx_lunary_pg_broken(ngx_lunary_pg_t *pg)
 
     pg->broken = 1;
     ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+
+    if (PQsocket(pg->conn) != (int) pg->connection->fd) {
+        ngx_lunary_pg_unregister(pg);
+    }
 
     ngx_post_event(pg->connection->read, &ngx_posted_events);
 }

@@ -12,6 +12,7 @@ use warnings;
 use lib 't/lib';
 use JSON::XS;
 use List::Util qw( shuffle uniq );
+use Lunary::Big;
 use Lunary::Crowd;
 use Lunary::FakePg;
 use Lunary::Nginx;
@@ -181,6 +182,31 @@ for my $pair (@kept) {
     is(join(' ', map { word($_) } @answers), $expected, "$name: the statuses");
     is(scalar(grep { $_->{status} == 200 && $_->{body} ne $good->{body} }
               @answers), 0, "$name: the right answers");
+}
+
+$nginx->stop('TERM');
+
+
+# Notifications that nobody asked for do not pile up.
+
+behave('lunary_pool max=1;', 'notifies');
+$nginx->start;
+
+my %memory = (first => 5, last => 60);
+
+for my $when (qw( first last )) {
+    my @bad = grep { $_->{status} != 200 || $_->{body} ne $good->{body} }
+              map { one('notifies') } 1 .. $memory{$when};
+
+    is(scalar @bad, 0, "notifications, $when: the right answers");
+    $memory{$when} = Lunary::Big::memory(($nginx->worker_pids)[0]);
+}
+
+SKIP: {
+    skip 'what is free is kept', 1
+        if $ENV{TEST_NGINX_LD_PRELOAD} || $ENV{TEST_NGINX_USE_VALGRIND};
+    cmp_ok($memory{last} - $memory{first}, '<', 4_000_000,
+           'notifications take no memory');
 }
 
 $nginx->stop('TERM');
