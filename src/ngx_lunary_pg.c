@@ -734,7 +734,16 @@ ngx_lunary_pg_notice(void *data, const PGresult *res)
     severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
     state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 
-    if (state && severity && ngx_strcmp(severity, "FATAL") == 0) {
+    if (state == NULL || severity == NULL) {
+        return;
+    }
+
+    /* of an immediate shutdown, and of a crash, it warns */
+
+    if (ngx_strcmp(severity, "FATAL") == 0
+        || (ngx_strcmp(severity, "WARNING") == 0
+            && ngx_strncmp(state, "57P", 3) == 0))
+    {
         ngx_cpystrn((u_char *) pg->sqlstate, (u_char *) state,
                     NGX_LUNARY_SQLSTATE_LEN);
     }

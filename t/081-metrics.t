@@ -540,6 +540,20 @@ is(get('/ready')->{status}, 503, 'still not ready');
 $pg->start;
 soon { get('/ready')->{status} == 200 } 5, 'ready with it again';
 
+# by a warning only the server says why it leaves at once
+my $said = $nginx->mark;
+mark();
+$pg->stop('immediate');
+soon { get('/ready')->{status} == 503 } 4, 'killed under its sessions';
+cmp_ok(metrics()->{of_class('57')}, '>', $mark->{of_class('57')} // 0,
+       'what was lost is counted as the server said it');
+like($nginx->log_since($said),
+     qr/broke a connection.*SQLSTATE 57P01: server closed the connection/,
+     'and told so');
+
+$pg->start;
+soon { get('/ready')->{status} == 200 } 5, 'ready once more';
+
 
 # a reload: counters stay, gauges are those of the new workers
 
