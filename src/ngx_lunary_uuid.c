@@ -59,7 +59,8 @@ ngx_lunary_uuid_digit(u_char ch)
 u_char *
 ngx_lunary_uuid_text(u_char *p, u_char *uuid)
 {
-    ngx_uint_t  n;
+    ngx_uint_t     n;
+    static u_char  hex[] = "0123456789abcdef";
 
     for (n = 0; n < NGX_LUNARY_UUID_LEN; n++) {
 
@@ -67,7 +68,8 @@ ngx_lunary_uuid_text(u_char *p, u_char *uuid)
             *p++ = '-';
         }
 
-        p = ngx_hex_dump(p, &uuid[n], 1);
+        *p++ = hex[uuid[n] >> 4];
+        *p++ = hex[uuid[n] & 0xf];
     }
 
     return p;

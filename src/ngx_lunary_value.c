@@ -8,10 +8,9 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include "ngx_lunary_json.h"
+#include "ngx_lunary_uuid.h"
 #include "ngx_lunary_value.h"
 
-
-#define NGX_LUNARY_VALUE_UUID_LEN    16
 
 #define NGX_LUNARY_VALUE_USEC        1000000
 
@@ -70,11 +69,7 @@ ngx_lunary_value_uint64(u_char *p)
 ngx_int_t
 ngx_lunary_value_uuid(ngx_lunary_out_t *out, u_char *p, size_t len)
 {
-    u_char        *dst;
-    ngx_uint_t     i;
-    static u_char  hex[] = "0123456789abcdef";
-
-    if (len != NGX_LUNARY_VALUE_UUID_LEN) {
+    if (len != NGX_LUNARY_UUID_LEN) {
         return NGX_DECLINED;
     }
 
@@ -82,21 +77,9 @@ ngx_lunary_value_uuid(ngx_lunary_out_t *out, u_char *p, size_t len)
         return NGX_ERROR;
     }
 
-    dst = out->pos;
-    *dst++ = '"';
-
-    for (i = 0; i < NGX_LUNARY_VALUE_UUID_LEN; i++) {
-
-        if (i == 4 || i == 6 || i == 8 || i == 10) {
-            *dst++ = '-';
-        }
-
-        *dst++ = hex[p[i] >> 4];
-        *dst++ = hex[p[i] & 0xf];
-    }
-
-    *dst++ = '"';
-    out->pos = dst;
+    *out->pos++ = '"';
+    out->pos = ngx_lunary_uuid_text(out->pos, p);
+    *out->pos++ = '"';
 
     return NGX_OK;
 }

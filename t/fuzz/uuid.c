@@ -14,30 +14,6 @@ static ngx_uint_t fuzz_bearer(const uint8_t *p, size_t len, size_t *skip);
 static void fuzz_text(u_char *uuid, const uint8_t *p);
 
 
-/* of nginx, which is not linked with this */
-
-ngx_int_t
-ngx_strncasecmp(u_char *s1, u_char *s2, size_t n)
-{
-    return strncasecmp((char *) s1, (char *) s2, n);
-}
-
-
-u_char *
-ngx_hex_dump(u_char *dst, u_char *src, size_t len)
-{
-    char  hex[3];
-
-    while (len--) {
-        (void) snprintf(hex, sizeof(hex), "%02x", *src++);
-        *dst++ = (u_char) hex[0];
-        *dst++ = (u_char) hex[1];
-    }
-
-    return dst;
-}
-
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

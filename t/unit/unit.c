@@ -21,6 +21,15 @@ static ngx_uint_t  unit_count;
 static ngx_uint_t  unit_failed;
 
 
+/* nginx is not linked with this */
+
+ngx_int_t
+ngx_strncasecmp(u_char *s1, u_char *s2, size_t n)
+{
+    return strncasecmp((char *) s1, (char *) s2, n);
+}
+
+
 ngx_uint_t
 unit_ok(ngx_uint_t ok, const char *fmt, ...)
 {
