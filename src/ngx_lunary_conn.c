@@ -18,6 +18,9 @@
 /* how old, in milliseconds, what is known of the schema may become */
 #define NGX_LUNARY_SCHEMA    10000
 
+/* an answer whose rows have come for so long may come in larger parts */
+#define NGX_LUNARY_LONG      20
+
 /* libpq's buffer never shrinks: a larger row costs the connection its place */
 #define NGX_LUNARY_MAX_ROW   (1024 * 1024)
 
@@ -888,15 +891,25 @@ ngx_lunary_conn_drained(ngx_lunary_pg_t *pg)
 
     c = pg->data;
 
+    pg->gather = 0;
+
     if (c->nflights == 0) {
         return;
     }
 
     q = ngx_lunary_conn_flight(c, 0)->query;
 
-    if (q && q->rows && q->drained) {
-        q->drained(q);
+    if (q == NULL || !q->rows) {
+        return;
     }
+
+    /* a part in twenty of its time, at most, for a long answer */
+
+    pg->gather = q->committed
+                 && ngx_lunary_passed(q->sent + q->first_row
+                                      + NGX_LUNARY_LONG);
+
+    q->drained(q);
 }
 
 

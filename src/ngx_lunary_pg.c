@@ -21,6 +21,8 @@ static void ngx_lunary_pg_refusal(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_open(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_read_handler(ngx_event_t *rev);
 static void ngx_lunary_pg_read(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_let_gather(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_gathered(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_pg_results(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_violation(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg);
@@ -39,6 +41,7 @@ ngx_lunary_pg_connect(ngx_lunary_pg_t *pg, const char *const *keywords,
 
     pg->syncs = 0;
     pg->paused = 0;
+    pg->gather = 0;
     pg->broken = 0;
     pg->sqlstate[0] = '\0';
     pg->reason[0] = '\0';
@@ -144,6 +147,10 @@ ngx_lunary_pg_unregister(ngx_lunary_pg_t *pg)
 
     if (c->write->active) {
         (void) ngx_del_event(c->write, NGX_WRITE_EVENT, flags);
+    }
+
+    if (c->read->timer_set) {
+        ngx_del_timer(c->read);
     }
 
     if (c->read->posted) {
@@ -457,6 +464,12 @@ ngx_lunary_pg_read_handler(ngx_event_t *rev)
         return;
     }
 
+    if (rev->timedout) {
+        rev->timedout = 0;
+        ngx_lunary_pg_gathered(pg);
+        return;
+    }
+
     if (pg->paused && !pg->broken) {
         return;
     }
@@ -468,7 +481,7 @@ ngx_lunary_pg_read_handler(ngx_event_t *rev)
 static void
 ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
 {
-    ngx_uint_t  alive;
+    ngx_uint_t  alive, ends;
 
     /* one read at a time, until nothing is left that the kernel can't see */
 
@@ -502,7 +515,42 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
         }
     }
 
+    ends = pg->ends;
+
     pg->drained(pg);
+
+    if (pg->ends == ends && pg->gather && !pg->paused) {
+        ngx_lunary_pg_let_gather(pg);
+    }
+}
+
+
+/*
+ * the server sends 8k at a time, and each wakes us: a larger part that is read
+ * a moment later costs less.  That it is there tells the event, not the timer
+ */
+
+static void
+ngx_lunary_pg_let_gather(ngx_lunary_pg_t *pg)
+{
+    ngx_event_t  *rev;
+
+    rev = pg->connection->read;
+
+    if (rev->active) {
+        (void) ngx_del_event(rev, NGX_READ_EVENT, 0);
+    }
+
+    ngx_add_timer(rev, 1);
+}
+
+
+static void
+ngx_lunary_pg_gathered(ngx_lunary_pg_t *pg)
+{
+    if (ngx_lunary_pg_register(pg, pg->connection->read) != NGX_OK) {
+        ngx_lunary_pg_error(pg);
+    }
 }
 
 
@@ -632,10 +680,18 @@ ngx_lunary_pg_broken(ngx_lunary_pg_t *pg)
 void
 ngx_lunary_pg_pause(ngx_lunary_pg_t *pg)
 {
+    ngx_event_t  *rev;
+
     pg->paused = 1;
 
-    if (pg->connection->read->active) {
-        (void) ngx_del_event(pg->connection->read, NGX_READ_EVENT, 0);
+    rev = pg->connection->read;
+
+    if (rev->active) {
+        (void) ngx_del_event(rev, NGX_READ_EVENT, 0);
+    }
+
+    if (rev->timer_set) {
+        ngx_del_timer(rev);
     }
 }
 

@@ -57,6 +57,8 @@ struct ngx_lunary_pg_s {
     u_char                  reason[NGX_LUNARY_PG_REASON_LEN];
 
     unsigned                paused:1;     /* the socket is not read */
+    unsigned                gather:1;     /* the owner's: what comes may wait
+                                             for more, a millisecond */
     unsigned                broken:1;     /* "failed" will be called */
 };
 
