@@ -3,6 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary_answers.h"
+#include "ngx_lunary_json.h"
 
 
 /*

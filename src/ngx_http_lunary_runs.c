@@ -4,6 +4,8 @@
 #include <ngx_http.h>
 #include "ngx_http_lunary_runs.h"
 #include "ngx_http_lunary_sql.h"
+#include "ngx_lunary_json.h"
+#include "ngx_lunary_number.h"
 #include "ngx_lunary_value.h"
 
 
@@ -442,7 +444,7 @@ ngx_http_lunary_runs_cost(ngx_http_lunary_row_t *w)
 
     ngx_http_lunary_try(ngx_lunary_json_raw(w->out, name.data, name.len));
 
-    return ngx_lunary_json_double(w->out, cost);
+    return ngx_lunary_number_double(w->out, cost);
 }
 
 
@@ -466,7 +468,7 @@ ngx_http_lunary_runs_tokens(ngx_http_lunary_row_t *w)
 
     if (has_completion == NGX_OK) {
         ngx_http_lunary_try(ngx_http_lunary_raw(w, "\"completion\":"));
-        ngx_http_lunary_try(ngx_lunary_json_integer(w->out, completion));
+        ngx_http_lunary_try(ngx_lunary_number_integer(w->out, completion));
         ngx_http_lunary_try(ngx_http_lunary_raw(w, ","));
 
     } else if (w->nulls) {
@@ -475,7 +477,7 @@ ngx_http_lunary_runs_tokens(ngx_http_lunary_row_t *w)
 
     if (has_prompt == NGX_OK) {
         ngx_http_lunary_try(ngx_http_lunary_raw(w, "\"prompt\":"));
-        ngx_http_lunary_try(ngx_lunary_json_integer(w->out, prompt));
+        ngx_http_lunary_try(ngx_lunary_number_integer(w->out, prompt));
         ngx_http_lunary_try(ngx_http_lunary_raw(w, ","));
 
     } else if (w->nulls) {
@@ -483,9 +485,9 @@ ngx_http_lunary_runs_tokens(ngx_http_lunary_row_t *w)
     }
 
     ngx_http_lunary_try(ngx_http_lunary_raw(w, "\"total\":"));
-    ngx_http_lunary_try(ngx_lunary_json_integer(w->out,
-                                     (int64_t) ((uint64_t) prompt
-                                                + (uint64_t) completion)));
+    ngx_http_lunary_try(ngx_lunary_number_integer(w->out,
+                                       (int64_t) ((uint64_t) prompt
+                                                  + (uint64_t) completion)));
 
     return ngx_http_lunary_raw(w, "}");
 }
@@ -776,7 +778,7 @@ ngx_http_lunary_write_int(ngx_lunary_out_t *out, u_char *p, size_t len)
         return NGX_DECLINED;
     }
 
-    return ngx_lunary_json_integer(out, (int64_t) ngx_lunary_value_uint64(p));
+    return ngx_lunary_number_integer(out, (int64_t) ngx_lunary_value_uint64(p));
 }
 
 

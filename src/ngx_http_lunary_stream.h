@@ -16,7 +16,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
-#include "ngx_lunary_json.h"
+#include "ngx_lunary_out.h"
 
 
 typedef struct {

@@ -8,6 +8,8 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include "ngx_lunary_json.h"
+#include "ngx_lunary_camel.h"
+#include "ngx_lunary_number.h"
 #include "ngx_lunary_uuid.h"
 #include "ngx_lunary_value.h"
 
@@ -152,7 +154,7 @@ ngx_lunary_value_seconds(ngx_lunary_out_t *out, int64_t from, int64_t to)
         *out->pos++ = '-';
     }
 
-    if (ngx_lunary_json_integer(out, whole) != NGX_OK) {
+    if (ngx_lunary_number_integer(out, whole) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -236,7 +238,7 @@ ngx_lunary_value_jsonb(ngx_lunary_out_t *out, u_char *p, size_t len)
         return NGX_DECLINED;
     }
 
-    return ngx_lunary_json_camel(out, p + 1, len - 1);
+    return ngx_lunary_camel(out, p + 1, len - 1);
 }
 
 

@@ -14,7 +14,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "ngx_lunary_json.h"
+#include "ngx_lunary_out.h"
 
 
 /* infinities of timestamptz, in microseconds since 2000-01-01 UTC */

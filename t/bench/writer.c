@@ -12,6 +12,7 @@
 #include <ngx_core.h>
 #include <jansson.h>
 #include <time.h>
+#include "ngx_lunary_camel.h"
 #include "ngx_lunary_json.h"
 
 
@@ -91,7 +92,7 @@ bench_camel(bench_text_t *text)
 
     bench_start(&out, text);
 
-    return ngx_lunary_json_camel(&out, text->p, text->len);
+    return ngx_lunary_camel(&out, text->p, text->len);
 }
 
 

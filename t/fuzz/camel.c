@@ -6,6 +6,7 @@
 
 
 #include "fuzz.h"
+#include "ngx_lunary_camel.h"
 
 
 static void fuzz_accepted(unit_sink_t *sink, u_char *p, size_t len);
@@ -32,7 +33,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unit_sink(&sink, data[0], NGX_LUNARY_OUT_ROOM);
     sink.fail = data[1];
 
-    rc = ngx_lunary_json_camel(&sink.out, p, len);
+    rc = ngx_lunary_camel(&sink.out, p, len);
 
     if (sink.fail && sink.calls == sink.fail) {
         fuzz_must(rc == NGX_ERROR);

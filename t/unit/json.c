@@ -1,15 +1,16 @@
 
-/* text and strings: src/ngx_lunary_json.c */
+/* text and strings: src/ngx_lunary_json.c, src/ngx_lunary_camel.c */
 
 
 #include "unit.h"
+#include "ngx_lunary_camel.h"
 
 
 #define TEST_TREES     300
 #define TEST_GARBAGE   20000
 
 #define test_camel(sink, p, len)                                              \
-    ngx_lunary_json_camel(&(sink)->out, p, len)
+    ngx_lunary_camel(&(sink)->out, p, len)
 
 
 typedef struct {
