@@ -290,7 +290,7 @@ static const char  ngx_http_lunary_key_head_sql[] =
 
 /* a boolean a feature; a table that is missing shows at the first query */
 
-static const char  ngx_http_lunary_look_sql[] =
+static const char  ngx_http_lunary_probe_sql[] =
     "select exists (select from pg_catalog.pg_attribute"
     " where attrelid = pg_catalog.to_regclass('run')"
     " and attname = 'is_deleted' and not attisdropped),"
@@ -353,7 +353,7 @@ ngx_http_lunary_sql(ngx_pool_t *pool)
         return NULL;
     }
 
-    sql->look = ngx_http_lunary_look_sql;
+    sql->probe = ngx_http_lunary_probe_sql;
 
     for (i = 0; i < NGX_HTTP_LUNARY_NSTATEMENTS; i++) {
         sql->names[i] = ngx_http_lunary_statements[i].name;

@@ -7,22 +7,22 @@
 
 
 /* what an abandoned query may still take before its connection is closed */
-#define NGX_LUNARY_GRACE     100
+#define NGX_LUNARY_GRACE      100
 
 /* and one that went elsewhere meanwhile: it is cheaper than a new session */
-#define NGX_LUNARY_RECALLED  1000
+#define NGX_LUNARY_RECALLED   1000
 
 /* when the queries behind one that is not quick are taken elsewhere */
-#define NGX_LUNARY_SLOW      40
+#define NGX_LUNARY_SLOW       40
 
 /* how old, in milliseconds, what is known of the schema may become */
-#define NGX_LUNARY_SCHEMA    10000
+#define NGX_LUNARY_PROBE_AGE  10000
 
 /* an answer whose rows have come for so long may come in larger parts */
 #define NGX_LUNARY_LONG      20
 
 /* libpq's buffer never shrinks: a larger row costs the connection its place */
-#define NGX_LUNARY_MAX_ROW   (1024 * 1024)
+#define NGX_LUNARY_MAX_ROW    (1024 * 1024)
 
 
 /*
@@ -51,11 +51,8 @@ static void ngx_lunary_conn_resolved(ngx_lunary_walk_t *walk);
 static void ngx_lunary_conn_refused(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_opened(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_conn_session(ngx_lunary_conn_t *c);
-static ngx_int_t ngx_lunary_conn_look(ngx_lunary_conn_t *c);
+static ngx_int_t ngx_lunary_conn_probe(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_established(ngx_lunary_conn_t *c);
-static ngx_int_t ngx_lunary_conn_send_statement(ngx_lunary_conn_t *c,
-    ngx_lunary_flight_t *f);
-static void ngx_lunary_conn_broken(ngx_lunary_conn_t *c);
 static ngx_lunary_flight_t *ngx_lunary_conn_push(ngx_lunary_conn_t *c,
     ngx_lunary_flight_e kind);
 static ngx_lunary_flight_t *ngx_lunary_conn_flight(ngx_lunary_conn_t *c,
@@ -64,8 +61,6 @@ static void ngx_lunary_conn_deadline(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f, ngx_uint_t head);
 static void ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res);
 static void ngx_lunary_conn_violation(ngx_lunary_conn_t *c);
-static void ngx_lunary_conn_lost(ngx_lunary_conn_t *c, const char *sqlstate,
-    const char *reason);
 static void ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     PGresult *res);
 static void ngx_lunary_conn_query_row(ngx_lunary_conn_t *c,
@@ -86,10 +81,13 @@ static void ngx_lunary_conn_rest(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_drained(ngx_lunary_pg_t *pg);
 static void ngx_lunary_conn_give_back(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f);
+static void ngx_lunary_conn_lost(ngx_lunary_conn_t *c, const char *sqlstate,
+    const char *reason);
 static void ngx_lunary_conn_failed(ngx_lunary_pg_t *pg);
+static ngx_uint_t ngx_lunary_conn_timed_out(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected);
 static void ngx_lunary_conn_schedule(ngx_lunary_conn_t *c);
-static void ngx_lunary_conn_timer_in(ngx_lunary_conn_t *c, ngx_msec_t ms,
+static void ngx_lunary_conn_wake(ngx_lunary_conn_t *c, ngx_msec_t delay,
     ngx_uint_t cancelable);
 static void ngx_lunary_conn_timer(ngx_event_t *ev);
 static void ngx_lunary_conn_overdue(ngx_lunary_conn_t *c);
@@ -160,13 +158,11 @@ ngx_lunary_conn_attempt(ngx_lunary_conn_t *c)
         c->features = 0;
         c->prepared = 0;
         c->largest = 0;
-        c->retire = 0;
 
         if (ngx_lunary_pg_connect(&c->pg, c->walk.keywords, c->walk.values)
             == NGX_OK)
         {
-            c->timer.cancelable = 1;
-            ngx_add_timer(&c->timer, c->owner->connect_timeout);
+            ngx_lunary_conn_wake(c, c->owner->connect_timeout, 1);
             return;
         }
 
@@ -200,9 +196,11 @@ ngx_lunary_conn_opened(ngx_lunary_pg_t *pg)
 {
     ngx_lunary_conn_t *c = pg->data;
 
-    if (ngx_lunary_conn_session(c) != NGX_OK) {
-        ngx_lunary_conn_lost(c, "", "the session could not be prepared");
-    }
+    /* what is said of the schema from here on, the probe may have missed */
+
+    c->retire = 0;
+
+    (void) ngx_lunary_conn_session(c);
 }
 
 
@@ -241,21 +239,21 @@ ngx_lunary_conn_session(ngx_lunary_conn_t *c)
         }
     }
 
-    return ngx_lunary_conn_look(c);
+    return ngx_lunary_conn_probe(c);
 }
 
 
 static ngx_int_t
-ngx_lunary_conn_look(ngx_lunary_conn_t *c)
+ngx_lunary_conn_probe(ngx_lunary_conn_t *c)
 {
     ngx_lunary_flight_t  *f;
 
-    f = ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_LOOK);
+    f = ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_PROBE);
 
     ngx_lunary_conn_deadline(c, f, 1);
-    c->looked = ngx_current_msec;
+    c->probe_time = ngx_current_msec;
 
-    if (ngx_lunary_pg_query(&c->pg, NULL, c->owner->sql->look, 0, NULL)
+    if (ngx_lunary_pg_query(&c->pg, NULL, c->owner->sql->probe, 0, NULL)
         != NGX_OK)
     {
         return NGX_ERROR;
@@ -290,6 +288,8 @@ ngx_lunary_conn_established(ngx_lunary_conn_t *c)
 ngx_int_t
 ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
 {
+    ngx_uint_t            bit;
+    const char           *name, *sql;
     ngx_lunary_flight_t  *f;
 
     /*
@@ -298,10 +298,10 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
      */
 
     if (c->owner->prepare
-        && ngx_lunary_passed(c->looked + NGX_LUNARY_SCHEMA)
-        && ngx_lunary_conn_look(c) != NGX_OK)
+        && ngx_lunary_passed(c->probe_time + NGX_LUNARY_PROBE_AGE)
+        && ngx_lunary_conn_probe(c) != NGX_OK)
     {
-        ngx_lunary_conn_broken(c);
+        c->retire = 1;
         return NGX_ERROR;
     }
 
@@ -311,42 +311,12 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     f->statement = q->statement;
     ngx_lunary_conn_deadline(c, f, c->nflights == 1);
 
-    if (ngx_lunary_conn_send_statement(c, f) != NGX_OK) {
-
-        /* nobody had begun with it */
-
-        c->nflights--;
-
-        ngx_lunary_conn_broken(c);
-        return NGX_ERROR;
-    }
-
     q->state = NGX_LUNARY_QUERY_SENT;
     q->conn = c;
     q->sent = ngx_current_msec;
     q->session = c->started + c->connect;
     q->rows = 0;
 
-    if (c->state != NGX_LUNARY_CONN_BUSY) {
-        c->owner->move(c, NGX_LUNARY_CONN_BUSY);
-    }
-
-    ngx_lunary_conn_schedule(c);
-
-    return NGX_OK;
-}
-
-
-/* its statement, with a Sync, and before it what prepares the statement */
-
-static ngx_int_t
-ngx_lunary_conn_send_statement(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
-{
-    ngx_uint_t           bit;
-    const char          *name, *sql;
-    ngx_lunary_query_t  *q;
-
-    q = f->query;
     name = c->owner->prepare ? c->owner->sql->names[q->statement] : NULL;
     sql = c->owner->sql->texts[q->statement][c->features];
     bit = (ngx_uint_t) 1 << q->statement;
@@ -354,7 +324,7 @@ ngx_lunary_conn_send_statement(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
     if (name && !(c->prepared & bit)) {
 
         if (ngx_lunary_pg_prepare(&c->pg, name, sql) != NGX_OK) {
-            return NGX_ERROR;
+            goto failed;
         }
 
         /* those behind count on it; if it fails, all of this ends */
@@ -363,27 +333,29 @@ ngx_lunary_conn_send_statement(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
         c->prepared |= bit;
     }
 
-    if (ngx_lunary_pg_query(&c->pg, name, sql, q->nparams, q->params)
-        != NGX_OK)
+    if (ngx_lunary_pg_query(&c->pg, name, sql, q->nparams, q->params) != NGX_OK
+        || ngx_lunary_pg_sync(&c->pg) != NGX_OK)
     {
-        return NGX_ERROR;
+        goto failed;
     }
 
-    return ngx_lunary_pg_sync(&c->pg);
-}
+    if (c->state != NGX_LUNARY_CONN_BUSY) {
+        c->owner->move(c, NGX_LUNARY_CONN_BUSY);
+    }
 
+    ngx_lunary_conn_schedule(c);
 
-/*
- * it can't be sent on.  That ends flights, and their requests, and one of
- * them may be who sends here: the event loop tells of it
- */
+    return NGX_OK;
 
-static void
-ngx_lunary_conn_broken(ngx_lunary_conn_t *c)
-{
+failed:
+
+    /* the event loop tells of the loss: the caller's caller may be anyone */
+
+    c->nflights--;
     c->retire = 1;
+    q->conn = NULL;
 
-    ngx_lunary_pg_broken(&c->pg);
+    return NGX_ERROR;
 }
 
 
@@ -393,14 +365,9 @@ ngx_lunary_conn_check(ngx_lunary_conn_t *c)
     c->owner->move(c, NGX_LUNARY_CONN_CHECKING);
 
     ngx_lunary_conn_push(c, NGX_LUNARY_FLIGHT_CHECK);
+    ngx_lunary_conn_wake(c, c->owner->connect_timeout, 1);
 
-    if (ngx_lunary_pg_sync(&c->pg) != NGX_OK) {
-        ngx_lunary_conn_broken(c);
-        return;
-    }
-
-    c->timer.cancelable = 1;
-    ngx_add_timer(&c->timer, c->owner->connect_timeout);
+    (void) ngx_lunary_pg_sync(&c->pg);
 }
 
 
@@ -480,7 +447,7 @@ ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res)
 
         /*
          * rows of which the end was not said may not be all; and those that
-         * come later would be taken for another query's
+         * come later would be taken for another flight's
          */
 
         if (f->kind != NGX_LUNARY_FLIGHT_CHECK && !f->ended && !f->failed) {
@@ -506,32 +473,18 @@ ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res)
         return;
 
     default:
+
+        /* none that we asked for: whoever speaks there is not to be trusted */
+
         ngx_lunary_conn_violation(c);
     }
 }
 
 
-/* none that we asked for: whoever speaks there is not to be trusted */
-
 static void
 ngx_lunary_conn_violation(ngx_lunary_conn_t *c)
 {
     ngx_lunary_conn_lost(c, "08P01", "protocol violation");
-}
-
-
-/* gives the session up, for a reason that is told of as libpq's are */
-
-static void
-ngx_lunary_conn_lost(ngx_lunary_conn_t *c, const char *sqlstate,
-    const char *reason)
-{
-    ngx_cpystrn((u_char *) c->pg.sqlstate, (u_char *) sqlstate,
-                NGX_LUNARY_SQLSTATE_LEN);
-    ngx_lunary_pg_reason(&c->pg, reason);
-
-    ngx_lunary_pg_close(&c->pg);
-    ngx_lunary_conn_failed(&c->pg);
 }
 
 
@@ -545,7 +498,7 @@ ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
 
     for (row = 0; row < n; row++) {
 
-        if (f->kind == NGX_LUNARY_FLIGHT_LOOK) {
+        if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
             ngx_lunary_conn_features(f, res);
             return;
         }
@@ -601,15 +554,17 @@ ngx_lunary_conn_query_row(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
 static void
 ngx_lunary_conn_features(ngx_lunary_flight_t *f, PGresult *res)
 {
-    int      i;
+    int      i, n;
     u_char  *value;
     size_t   len;
 
-    if (PQnfields(res) != NGX_LUNARY_NFEATURES) {
+    n = PQnfields(res);
+
+    if (n != NGX_LUNARY_NFEATURES) {
         return;
     }
 
-    for (i = 0; i < NGX_LUNARY_NFEATURES; i++) {
+    for (i = 0; i < n; i++) {
         value = ngx_lunary_pg_value(res, 0, i, &len);
 
         if (value == NULL || len != 1) {
@@ -621,7 +576,7 @@ ngx_lunary_conn_features(ngx_lunary_flight_t *f, PGresult *res)
         }
     }
 
-    f->looked = 1;
+    f->found = 1;
 }
 
 
@@ -660,6 +615,8 @@ ngx_lunary_conn_error(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     ngx_cpystrn((u_char *) f->sqlstate, (u_char *) sqlstate,
                 NGX_LUNARY_SQLSTATE_LEN);
 
+    /* a text that may quote what rows hold is not kept at all */
+
     if (text == NULL || !ngx_lunary_sqlstate_is_told(sqlstate)) {
         text = "";
     }
@@ -693,12 +650,6 @@ ngx_lunary_conn_landed(ngx_lunary_conn_t *c)
 
     if (c->nflights) {
         ngx_lunary_conn_deadline(c, ngx_lunary_conn_flight(c, 0), 1);
-    }
-
-    /* the reason of an earlier failure is none of what follows */
-
-    if (!f.failed) {
-        c->pg.reason[0] = '\0';
     }
 
     switch (f.kind) {
@@ -746,34 +697,31 @@ ngx_lunary_conn_query_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
         c->retire = 1;
     }
 
-    if (q == NULL) {
-
-        if (f->failed) {
-            c->owner->failed(c, NULL, f->sqlstate);
-        }
-
-    } else {
+    if (q) {
         q->conn = NULL;
         q->took = ngx_current_msec - q->sent;
+    }
+
+    if (f->failed || f->broken) {
+        c->owner->failed(c, q, f->sqlstate);
+
+    } else if (q) {
 
         /* the next query of this request finds the connection ready */
 
-        if (c->nflights == 0 && !c->retire && !f->failed) {
+        if (c->nflights == 0 && !c->retire) {
             c->owner->move(c, NGX_LUNARY_CONN_IDLE);
         }
 
-        if (f->failed) {
-            c->owner->failed(c, q, f->sqlstate);
-
-        } else if (f->broken) {
-            c->owner->failed(c, q, "");
-
-        } else {
-            c->owner->finished(c, q);
-        }
+        c->owner->finished(c, q);
     }
 
     if (c->pg.state == NGX_LUNARY_PG_OPEN) {
+
+        /* the reason of this failure is none of the next */
+
+        c->pg.reason[0] = '\0';
+
         ngx_lunary_conn_rest(c);
     }
 }
@@ -812,23 +760,27 @@ ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
 {
     if (c->state != NGX_LUNARY_CONN_CONNECTING) {
 
-        if (!f->looked || f->features != c->features) {
-            ngx_lunary_conn_outdated(c);
+        if (f->found && f->features == c->features) {
+            ngx_lunary_conn_rest(c);
             return;
         }
 
-        ngx_lunary_conn_rest(c);
+        if (!f->found) {
+            c->owner->failed(c, NULL, f->sqlstate);
+        }
+
+        ngx_lunary_conn_outdated(c);
         return;
     }
 
     if ((f->failed && f->kind != NGX_LUNARY_FLIGHT_INTERVAL)
-        || (!f->looked && f->kind == NGX_LUNARY_FLIGHT_LOOK))
+        || (!f->found && f->kind == NGX_LUNARY_FLIGHT_PROBE))
     {
         ngx_lunary_conn_lost(c, f->sqlstate, (char *) c->pg.reason);
         return;
     }
 
-    if (f->kind == NGX_LUNARY_FLIGHT_LOOK) {
+    if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
         c->features = f->features;
     }
 
@@ -839,8 +791,8 @@ ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
 
 
 /*
- * another schema: the statements are to be others, too.  Nothing has come yet
- * for the queries behind the look at it
+ * another schema, or nobody knows which: what was sent behind the look at it
+ * is asked anew.  No row of that was given, and nobody is the wiser
  */
 
 static void
@@ -852,7 +804,9 @@ ngx_lunary_conn_outdated(ngx_lunary_conn_t *c)
         ngx_lunary_conn_give_back(c, ngx_lunary_conn_flight(c, i - 1));
     }
 
-    ngx_lunary_conn_close(c, 0);
+    c->owner->outdated(c);
+
+    ngx_lunary_conn_close(c);
 }
 
 
@@ -864,7 +818,7 @@ ngx_lunary_conn_rest(ngx_lunary_conn_t *c)
     if (c->nflights == 0) {
 
         if (c->retire) {
-            ngx_lunary_conn_close(c, 0);
+            ngx_lunary_conn_close(c);
             return;
         }
 
@@ -878,7 +832,7 @@ ngx_lunary_conn_rest(ngx_lunary_conn_t *c)
     c->owner->usable(c);
 
     if (ngx_exiting && c->state == NGX_LUNARY_CONN_IDLE) {
-        ngx_lunary_conn_close(c, 0);
+        ngx_lunary_conn_close(c);
     }
 }
 
@@ -886,8 +840,9 @@ ngx_lunary_conn_rest(ngx_lunary_conn_t *c)
 static void
 ngx_lunary_conn_drained(ngx_lunary_pg_t *pg)
 {
-    ngx_lunary_conn_t   *c;
-    ngx_lunary_query_t  *q;
+    ngx_lunary_conn_t    *c;
+    ngx_lunary_query_t   *q;
+    ngx_lunary_flight_t  *f;
 
     c = pg->data;
 
@@ -897,15 +852,19 @@ ngx_lunary_conn_drained(ngx_lunary_pg_t *pg)
         return;
     }
 
-    q = ngx_lunary_conn_flight(c, 0)->query;
+    f = ngx_lunary_conn_flight(c, 0);
+    q = f->query;
 
     if (q == NULL || !q->rows) {
         return;
     }
 
-    /* a part in twenty of its time, at most, for a long answer */
+    /*
+     * a part in twenty of its time, at most, for a long answer; nothing where
+     * the client is the one who is waited for
+     */
 
-    pg->gather = q->committed
+    pg->gather = q->committed && !f->paused
                  && ngx_lunary_passed(q->sent + q->first_row
                                       + NGX_LUNARY_LONG);
 
@@ -929,10 +888,6 @@ ngx_lunary_conn_abandon(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
         f->query = NULL;
         ngx_lunary_conn_deadline(c, f, i == 0);
         q->conn = NULL;
-
-        if (c->leaving) {
-            return;
-        }
 
         if (i == 0) {
             ngx_lunary_conn_resume(c);
@@ -966,7 +921,7 @@ ngx_lunary_conn_recall(ngx_lunary_conn_t *c)
 }
 
 
-/* a query behind another goes; its flight stays, and nobody waits for it */
+/* a query without a row goes; its flight stays, and nobody waits for it */
 
 static void
 ngx_lunary_conn_give_back(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
@@ -996,6 +951,7 @@ ngx_lunary_conn_pause(ngx_lunary_conn_t *c)
 
     ngx_lunary_pg_pause(&c->pg);
     c->paused = ngx_current_msec;
+    ngx_lunary_conn_flight(c, 0)->paused = 1;
     ngx_lunary_conn_schedule(c);
 
     /* nobody can tell for how long: those behind are better off elsewhere */
@@ -1019,8 +975,6 @@ ngx_lunary_conn_resume(ngx_lunary_conn_t *c)
 
     ngx_lunary_pg_resume(&c->pg);
 
-    /* that was the client's time, not the query's */
-
     c->head_since += ngx_current_msec - c->paused;
 
     for (i = 0; i < c->nflights; i++) {
@@ -1036,11 +990,26 @@ ngx_lunary_conn_resume(ngx_lunary_conn_t *c)
 
 
 void
-ngx_lunary_conn_close(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
+ngx_lunary_conn_close(ngx_lunary_conn_t *c)
 {
     ngx_lunary_walk_stop(&c->walk);
     ngx_lunary_pg_close(&c->pg);
-    ngx_lunary_conn_gone(c, unexpected);
+    ngx_lunary_conn_gone(c, 0);
+}
+
+
+/* the server has not kept to what was agreed; "" where it gave no SQLSTATE */
+
+static void
+ngx_lunary_conn_lost(ngx_lunary_conn_t *c, const char *sqlstate,
+    const char *reason)
+{
+    ngx_cpystrn((u_char *) c->pg.sqlstate, (u_char *) sqlstate,
+                NGX_LUNARY_SQLSTATE_LEN);
+    ngx_lunary_pg_reason(&c->pg, reason);
+
+    ngx_lunary_pg_close(&c->pg);
+    ngx_lunary_conn_failed(&c->pg);
 }
 
 
@@ -1050,13 +1019,7 @@ ngx_lunary_conn_failed(ngx_lunary_pg_t *pg)
     ngx_lunary_conn_t *c = pg->data;
 
     if (c->state != NGX_LUNARY_CONN_CONNECTING) {
-
-        /* a session that had nothing to do may be ended by its time */
-
-        ngx_lunary_conn_gone(c, !ngx_exiting
-                                && (c->nflights
-                                    || ngx_strcmp(pg->sqlstate, "57P05")
-                                       != 0));
+        ngx_lunary_conn_gone(c, !ngx_exiting && !ngx_lunary_conn_timed_out(c));
         return;
     }
 
@@ -1069,22 +1032,35 @@ ngx_lunary_conn_failed(ngx_lunary_pg_t *pg)
 }
 
 
+/* the server keeps idle sessions for a shorter time than we do: no fault */
+
+static ngx_uint_t
+ngx_lunary_conn_timed_out(ngx_lunary_conn_t *c)
+{
+    return c->nflights == 0 && ngx_strcmp(c->pg.sqlstate, "57P05") == 0;
+}
+
+
 static void
 ngx_lunary_conn_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
 {
     ngx_lunary_flight_t  *f;
 
-    if (c->state == NGX_LUNARY_CONN_FREE || c->leaving) {
+    if (c->state == NGX_LUNARY_CONN_FREE) {
         return;
     }
 
-    /*
-     * whoever hears of its query may send another, or give up those here: the
-     * connection is not free before all have heard, nor is it chosen
-     */
+    if (c->timer.timer_set) {
+        ngx_del_timer(&c->timer);
+    }
 
-    c->leaving = 1;
-    c->retire = 1;
+    c->owner->move(c, NGX_LUNARY_CONN_FREE);
+
+    /* while "pg" says why: it may be connected anew from within "stranded" */
+
+    if (unexpected) {
+        c->owner->broke(c);
+    }
 
     while (c->nflights) {
         f = ngx_lunary_conn_flight(c, --c->nflights);
@@ -1097,14 +1073,7 @@ ngx_lunary_conn_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
         }
     }
 
-    if (c->timer.timer_set) {
-        ngx_del_timer(&c->timer);
-    }
-
-    c->leaving = 0;
-
-    c->owner->move(c, NGX_LUNARY_CONN_FREE);
-    c->owner->gone(c, unexpected);
+    c->owner->gone(c);
 }
 
 
@@ -1114,7 +1083,7 @@ static void
 ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
 {
     ngx_uint_t            i, cancelable;
-    ngx_msec_t            due;
+    ngx_msec_t            due, slow;
     ngx_lunary_flight_t  *f;
 
     if (c->pg.paused) {
@@ -1129,7 +1098,7 @@ ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
     if (c->nflights == 0) {
         due = c->expires - ngx_current_msec;
 
-        ngx_lunary_conn_timer_in(c, ngx_min(c->owner->idle, due), 1);
+        ngx_lunary_conn_wake(c, ngx_min(c->owner->idle, due), 1);
         return;
     }
 
@@ -1138,37 +1107,45 @@ ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
     cancelable = (f->query == NULL);
 
     for (i = 1; i < c->nflights; i++) {
-        cancelable &= (ngx_lunary_conn_flight(c, i)->query == NULL);
-    }
-
-    /* those in the queue may count on this connection, too */
-
-    if (c->nflights > 1) {
-        due = c->head_since + NGX_LUNARY_SLOW;
-
-        if (ngx_lunary_passed(due)) {
-            due = ngx_current_msec + NGX_LUNARY_SLOW;
+        if (ngx_lunary_conn_flight(c, i)->query) {
+            cancelable = 0;
         }
     }
 
-    ngx_lunary_conn_timer_in(c, ngx_lunary_passed(due)
-                                ? 1 : due - ngx_current_msec, cancelable);
+    /* there may be those who wait for room behind, even if nobody is there */
+
+    if (c->nflights > 1) {
+        slow = c->head_since + NGX_LUNARY_SLOW;
+
+        if (ngx_lunary_passed(slow)) {
+            slow = ngx_current_msec + NGX_LUNARY_SLOW;
+        }
+
+        if ((ngx_msec_int_t) (slow - due) < 0) {
+            due = slow;
+        }
+    }
+
+    ngx_lunary_conn_wake(c, ngx_lunary_passed(due) ? 1
+                            : due - ngx_current_msec, cancelable);
 }
 
 
-/* nginx leaves a timer as it is where the difference is small: never later */
+/* nginx leaves a timer that is a little late as it is: too late for a tick */
 
 static void
-ngx_lunary_conn_timer_in(ngx_lunary_conn_t *c, ngx_msec_t ms,
+ngx_lunary_conn_wake(ngx_lunary_conn_t *c, ngx_msec_t delay,
     ngx_uint_t cancelable)
 {
-    if (c->timer.timer_set
-        && (ngx_msec_int_t) (c->timer.timer.key - ngx_current_msec - ms) > 0)
-    {
+    ngx_msec_t  key;
+
+    key = ngx_current_msec + delay;
+
+    if (c->timer.timer_set && (ngx_msec_int_t) (key - c->timer.timer.key) < 0) {
         ngx_del_timer(&c->timer);
     }
 
-    ngx_add_timer(&c->timer, ms);
+    ngx_add_timer(&c->timer, delay);
     c->timer.cancelable = cancelable;
 }
 
@@ -1189,7 +1166,7 @@ ngx_lunary_conn_timer(ngx_event_t *ev)
         return;
 
     case NGX_LUNARY_CONN_IDLE:
-        ngx_lunary_conn_close(c, 0);
+        ngx_lunary_conn_close(c);
         return;
 
     case NGX_LUNARY_CONN_BUSY:
@@ -1233,7 +1210,7 @@ ngx_lunary_conn_overdue(ngx_lunary_conn_t *c)
 
         /* by its socket's end PostgreSQL notices that nobody waits */
 
-        ngx_lunary_conn_close(c, 0);
+        ngx_lunary_conn_close(c);
         return;
     }
 

@@ -23,6 +23,8 @@
 
 #define NGX_LUNARY_QUERY_PARAMS  2
 #define NGX_LUNARY_STATEMENTS    8
+
+/* of the schema; and the sets of them */
 #define NGX_LUNARY_NFEATURES     3
 #define NGX_LUNARY_FEATURES      (1 << NGX_LUNARY_NFEATURES)
 
@@ -50,10 +52,11 @@ typedef enum {
 /* where the SQL comes from: the floor above knows it, this one sends it */
 
 typedef struct {
-    const char               *look;        /* a row of booleans */
+    const char               *probe;       /* a row of NGX_LUNARY_NFEATURES
+                                              booleans */
     const char               *names[NGX_LUNARY_STATEMENTS];
 
-    /* for each set of features, a bit a boolean of the look */
+    /* for each set of features, a bit a boolean of the probe */
     const char               *texts[NGX_LUNARY_STATEMENTS]
                                    [NGX_LUNARY_FEATURES];
 } ngx_lunary_sql_t;
@@ -116,7 +119,7 @@ typedef enum {
     NGX_LUNARY_FLIGHT_QUERY = 0,
     NGX_LUNARY_FLIGHT_SESSION,      /* settings */
     NGX_LUNARY_FLIGHT_INTERVAL,     /* a setting that not every system has */
-    NGX_LUNARY_FLIGHT_LOOK,         /* what the schema has */
+    NGX_LUNARY_FLIGHT_PROBE,        /* what the schema has */
     NGX_LUNARY_FLIGHT_CHECK         /* whether it lives */
 } ngx_lunary_flight_e;
 
@@ -125,7 +128,7 @@ typedef struct {
     ngx_lunary_flight_e       kind;
     ngx_lunary_query_t       *query;       /* NULL: nobody waits for it */
     ngx_uint_t                statement;
-    ngx_uint_t                features;    /* what a look found */
+    ngx_uint_t                features;    /* what a probe found */
     ngx_msec_t                deadline;    /* to end; to have its turn */
     unsigned                  prepares:1;
     unsigned                  failed:1;
@@ -133,7 +136,8 @@ typedef struct {
     unsigned                  orphan:1;    /* its statement was refused to
                                               another, as "sqlstate" says */
     unsigned                  ended:1;     /* the last row was there */
-    unsigned                  looked:1;    /* "features" says something */
+    unsigned                  paused:1;    /* once: its client is slow */
+    unsigned                  found:1;     /* "features" says something */
     unsigned                  recalled:1;  /* its query went elsewhere */
     char                      sqlstate[NGX_LUNARY_SQLSTATE_LEN];
 } ngx_lunary_flight_t;
@@ -176,9 +180,8 @@ typedef struct {
     void                    (*usable)(ngx_lunary_conn_t *c);
 
     /*
-     * a query has all its rows, or failed as "sqlstate" says ("": the database
-     * gave a row that cannot be).  "q" is NULL where nobody waited for one
-     * that failed
+     * a query has all its rows, or failed as "sqlstate" says; with NULL it
+     * was one that nobody waited for
      */
     void                    (*finished)(ngx_lunary_conn_t *c,
                                         ngx_lunary_query_t *q);
@@ -193,16 +196,19 @@ typedef struct {
     /* the query under way keeps others waiting behind it */
     void                    (*slow)(ngx_lunary_conn_t *c);
 
+    /* the schema is not what this session's statements were made for */
+    void                    (*outdated)(ngx_lunary_conn_t *c);
+
     /*
-     * the session is gone, "pg.sqlstate" and "pg.reason" say why; with
-     * "unexpected" it broke.  Flights are given back before: "stranded" for
-     * each query, the last one first, "head" for the one under way
+     * the session is gone; if it "broke", "pg.sqlstate" and "pg.reason" say
+     * why.  Its queries are given back next, the last one first, with "head"
+     * for the one under way
      */
+    void                    (*broke)(ngx_lunary_conn_t *c);
     void                    (*stranded)(ngx_lunary_conn_t *c,
                                         ngx_lunary_query_t *q,
                                         ngx_uint_t head);
-    void                    (*gone)(ngx_lunary_conn_t *c,
-                                    ngx_uint_t unexpected);
+    void                    (*gone)(ngx_lunary_conn_t *c);
 
     void                     *data;
 } ngx_lunary_owner_t;
@@ -218,7 +224,7 @@ struct ngx_lunary_conn_s {
 
     ngx_uint_t                serial;      /* of this session */
     ngx_uint_t                features;    /* what the schema had */
-    ngx_msec_t                looked;      /* when */
+    ngx_msec_t                probe_time;  /* when that was asked */
     ngx_uint_t                prepared;    /* a bit a statement */
     ngx_msec_t                started;     /* when it began to connect */
     ngx_msec_t                connect;     /* what that took */
@@ -233,8 +239,8 @@ struct ngx_lunary_conn_s {
 
     ngx_event_t               timer;       /* what for depends on the state */
 
-    unsigned                  retire:1;    /* to be closed when idle */
-    unsigned                  leaving:1;   /* its flights are given back */
+    unsigned                  retire:1;    /* takes no query, and is closed
+                                              when the last one is over */
 };
 
 
@@ -246,12 +252,12 @@ ngx_int_t ngx_lunary_conn_init(ngx_lunary_conn_t *c, ngx_lunary_hosts_t *hosts,
 void ngx_lunary_conn_connect(ngx_lunary_conn_t *c);
 
 /*
- * sends a query; calls nobody.  NGX_OK: it is on its way; NGX_ERROR: it was
- * not taken, and the connection is beyond use: "gone" follows
+ * sends a query.  NGX_OK: it is on its way; NGX_ERROR: it was not sent, the
+ * connection is beyond use, and "gone" follows.  Calls nobody
  */
 ngx_int_t ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 
-/* asks an idle connection whether it lives */
+/* asks an idle connection whether it lives; calls nobody */
 void ngx_lunary_conn_check(ngx_lunary_conn_t *c);
 
 /*
@@ -272,7 +278,7 @@ void ngx_lunary_conn_pause(ngx_lunary_conn_t *c);
 void ngx_lunary_conn_resume(ngx_lunary_conn_t *c);
 
 /* ends the session, if any; "stranded" and "gone" are called */
-void ngx_lunary_conn_close(ngx_lunary_conn_t *c, ngx_uint_t unexpected);
+void ngx_lunary_conn_close(ngx_lunary_conn_t *c);
 
 
 #endif /* _NGX_LUNARY_CONN_H_INCLUDED_ */

@@ -29,6 +29,7 @@ static void ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg);
 static ngx_uint_t ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_write_handler(ngx_event_t *wev);
 static ngx_int_t ngx_lunary_pg_flush(ngx_lunary_pg_t *pg);
+static ngx_int_t ngx_lunary_pg_break(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_error(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_notice(void *data, const PGresult *res);
 
@@ -357,7 +358,7 @@ ngx_lunary_pg_prepare(ngx_lunary_pg_t *pg, const char *name, const char *sql)
     };
 
     return PQsendPrepare(pg->conn, name, sql, NGX_LUNARY_PG_MAX_PARAMS, types)
-           ? NGX_OK : NGX_ERROR;
+           ? NGX_OK : ngx_lunary_pg_break(pg);
 }
 
 
@@ -384,7 +385,7 @@ ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name, const char *sql,
                                  lengths, formats, 1);
     }
 
-    return sent ? NGX_OK : NGX_ERROR;
+    return sent ? NGX_OK : ngx_lunary_pg_break(pg);
 }
 
 
@@ -392,14 +393,15 @@ ngx_int_t
 ngx_lunary_pg_sync(ngx_lunary_pg_t *pg)
 {
     if (PQpipelineSync(pg->conn) != 1) {
-        return NGX_ERROR;
+        return ngx_lunary_pg_break(pg);
     }
 
     if (pg->syncs++ == 0) {
         (void) PQsetSingleRowMode(pg->conn);
     }
 
-    return ngx_lunary_pg_flush(pg);
+    return ngx_lunary_pg_flush(pg) == NGX_OK ? NGX_OK
+                                             : ngx_lunary_pg_break(pg);
 }
 
 
@@ -441,9 +443,33 @@ ngx_lunary_pg_write_handler(ngx_event_t *wev)
     c = wev->data;
 
     if (ngx_lunary_pg_flush(c->data) != NGX_OK) {
-        ngx_lunary_pg_reason(c->data, "connection lost while sending");
-        ngx_lunary_pg_error(c->data);
+        (void) ngx_lunary_pg_break(c->data);
     }
+}
+
+
+/*
+ * whoever sends may be anywhere: of the loss the owner hears from the event
+ * loop alone, and after what the server said last
+ */
+
+static ngx_int_t
+ngx_lunary_pg_break(ngx_lunary_pg_t *pg)
+{
+    if (!pg->broken) {
+        pg->broken = 1;
+        ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+    }
+
+    /* libpq may have closed its socket already */
+
+    if (PQsocket(pg->conn) != (int) pg->connection->fd) {
+        ngx_lunary_pg_unregister(pg);
+    }
+
+    ngx_post_event(pg->connection->read, &ngx_posted_events);
+
+    return NGX_ERROR;
 }
 
 
@@ -660,24 +686,6 @@ ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg)
 
 
 void
-ngx_lunary_pg_broken(ngx_lunary_pg_t *pg)
-{
-    if (pg->broken) {
-        return;
-    }
-
-    pg->broken = 1;
-    ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
-
-    if (PQsocket(pg->conn) != (int) pg->connection->fd) {
-        ngx_lunary_pg_unregister(pg);
-    }
-
-    ngx_post_event(pg->connection->read, &ngx_posted_events);
-}
-
-
-void
 ngx_lunary_pg_pause(ngx_lunary_pg_t *pg)
 {
     ngx_event_t  *rev;
@@ -705,7 +713,7 @@ ngx_lunary_pg_resume(ngx_lunary_pg_t *pg)
 
     c = pg->connection;
 
-    if (!c->read->active) {
+    if (!c->read->active && !pg->broken) {
         (void) ngx_lunary_pg_register(pg, c->read);
     }
 
@@ -767,8 +775,8 @@ ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text)
     p = pg->reason;
     last = p + NGX_LUNARY_PG_REASON_LEN - 1;
 
-    while (*text && *text != '\n' && p < last) {
-        *p++ = *text++;
+    for ( /* void */ ; *text && *text != '\n' && p < last; text++) {
+        *p++ = ((u_char) *text < 0x20 || *text == 0x7f) ? ' ' : *text;
     }
 
     *p = '\0';

@@ -59,7 +59,7 @@ struct ngx_lunary_pg_s {
     unsigned                paused:1;     /* the socket is not read */
     unsigned                gather:1;     /* the owner's: what comes may wait
                                              for more, a millisecond */
-    unsigned                broken:1;     /* "failed" will be called */
+    unsigned                broken:1;     /* "failed" is on its way */
 };
 
 
@@ -74,7 +74,8 @@ ngx_int_t ngx_lunary_pg_connect(ngx_lunary_pg_t *pg,
 /*
  * both append to what goes out with the next ngx_lunary_pg_sync().
  * A query's parameters are UUIDs, 16 bytes each; its results are binary.
- * NGX_ERROR: libpq could not, the connection is to be given up
+ * NGX_ERROR: libpq could not, nothing more is to be sent; "failed" will be
+ * called, not before the return
  */
 ngx_int_t ngx_lunary_pg_prepare(ngx_lunary_pg_t *pg, const char *name,
     const char *sql);
@@ -88,12 +89,6 @@ ngx_int_t ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name,
  */
 ngx_int_t ngx_lunary_pg_sync(ngx_lunary_pg_t *pg);
 
-/*
- * after NGX_ERROR of one of these: "failed" is called when the event loop has
- * its turn, not before the return; what is left to read is read before that
- */
-void ngx_lunary_pg_broken(ngx_lunary_pg_t *pg);
-
 /* results are left in the socket (the server has to wait), and read again */
 void ngx_lunary_pg_pause(ngx_lunary_pg_t *pg);
 void ngx_lunary_pg_resume(ngx_lunary_pg_t *pg);
@@ -101,7 +96,10 @@ void ngx_lunary_pg_resume(ngx_lunary_pg_t *pg);
 /* ends the session; does nothing on a closed one */
 void ngx_lunary_pg_close(ngx_lunary_pg_t *pg);
 
-/* keeps the first line of a text as the reason of what follows */
+/*
+ * keeps the first line of a text, fit for a log, as the reason of what follows;
+ * it may be the reason itself
+ */
 void ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text);
 
 /* the server's version as libpq gives it: 150004 */

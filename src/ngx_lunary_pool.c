@@ -13,7 +13,7 @@
 #define NGX_LUNARY_EAGER        2
 
 /* while nobody waits, a database that is away is tried at this pace */
-#define NGX_LUNARY_LOGINS       2000
+#define NGX_LUNARY_LOGIN_PACE   2000
 
 /* the schema is looked at anew, and a line repeated, no more often */
 #define NGX_LUNARY_SCHEMA_PACE  1000
@@ -26,9 +26,9 @@ static ngx_lunary_conn_t *ngx_lunary_pool_pick(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q, ngx_uint_t *crowded);
 static ngx_uint_t ngx_lunary_pool_live(ngx_lunary_pool_t *pool);
 static void ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need);
-static void ngx_lunary_pool_connect_in(ngx_lunary_pool_t *pool,
+static void ngx_lunary_pool_reconnect_in(ngx_lunary_pool_t *pool,
     ngx_msec_t delay);
-static void ngx_lunary_pool_connect_handler(ngx_event_t *ev);
+static void ngx_lunary_pool_reconnect_handler(ngx_event_t *ev);
 static void ngx_lunary_pool_enqueue(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q, ngx_uint_t front);
 static void ngx_lunary_pool_dequeue(ngx_lunary_pool_t *pool,
@@ -54,15 +54,17 @@ static void ngx_lunary_pool_finished(ngx_lunary_conn_t *c,
     ngx_lunary_query_t *q);
 static void ngx_lunary_pool_failed(ngx_lunary_conn_t *c,
     ngx_lunary_query_t *q, const char *sqlstate);
-static const char *ngx_lunary_pool_failure(ngx_lunary_query_t *q,
-    const char *sqlstate, ngx_lunary_verdict_e verdict);
+static const char *ngx_lunary_pool_consequence(ngx_lunary_query_t *q,
+    const char *sqlstate);
 static void ngx_lunary_pool_judge(ngx_lunary_pool_t *pool,
     ngx_lunary_conn_t *c, ngx_lunary_verdict_e verdict);
 static void ngx_lunary_pool_late(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 static void ngx_lunary_pool_slow(ngx_lunary_conn_t *c);
+static void ngx_lunary_pool_outdated(ngx_lunary_conn_t *c);
+static void ngx_lunary_pool_broke(ngx_lunary_conn_t *c);
 static void ngx_lunary_pool_stranded(ngx_lunary_conn_t *c,
     ngx_lunary_query_t *q, ngx_uint_t head);
-static void ngx_lunary_pool_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected);
+static void ngx_lunary_pool_gone(ngx_lunary_conn_t *c);
 
 static void ngx_lunary_pool_fault(ngx_lunary_pool_t *pool,
     ngx_lunary_conn_t *c, const char *sqlstate, const char *what);
@@ -136,7 +138,7 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
         ngx_queue_insert_tail(&pool->free, &c->queue);
     }
 
-    pool->reconnect.handler = ngx_lunary_pool_connect_handler;
+    pool->reconnect.handler = ngx_lunary_pool_reconnect_handler;
     pool->reconnect.data = pool;
     pool->reconnect.log = pool->log;
     pool->reconnect.cancelable = 1;
@@ -173,6 +175,8 @@ ngx_lunary_pool_owner(ngx_lunary_pool_t *pool)
     owner->failed = ngx_lunary_pool_failed;
     owner->late = ngx_lunary_pool_late;
     owner->slow = ngx_lunary_pool_slow;
+    owner->outdated = ngx_lunary_pool_outdated;
+    owner->broke = ngx_lunary_pool_broke;
     owner->stranded = ngx_lunary_pool_stranded;
     owner->gone = ngx_lunary_pool_gone;
     owner->data = pool;
@@ -199,8 +203,8 @@ ngx_int_t
 ngx_lunary_pool_query(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
 {
     /*
-     * whoever finds others waiting waits behind them, but for those that want
-     * a fresh connection
+     * whoever finds others waiting waits behind them, but not behind those
+     * that can't take what there is
      */
 
     if (pool->nwaiting - pool->nfresh >= pool->conf.queue && !q->front) {
@@ -268,14 +272,6 @@ ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
     ngx_lunary_conn_t   *c;
     ngx_lunary_query_t  *q;
 
-    /* what a failing connection gives back is taken up by the loop below */
-
-    if (pool->dispatching) {
-        return;
-    }
-
-    pool->dispatching = 1;
-
     fresh = 0;
     crowded = 0;
     item = ngx_queue_head(&pool->waiting);
@@ -313,13 +309,11 @@ ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
             ngx_lunary_pool_wait(pool, q);
         }
 
-        /* the queue may have changed under us */
+        /* one that could not be sent is the first again */
 
         fresh = 0;
         item = ngx_queue_head(&pool->waiting);
     }
-
-    pool->dispatching = 0;
 
     if (!crowded) {
         ngx_lunary_pool_connect(pool, pool->nwaiting);
@@ -333,17 +327,18 @@ ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
 /*
  * an idle connection while few are busy; then one whose queries are quick, or
  * none while there is one that only lacks room; then any idle one.  "crowded"
- * tells that queries share quick connections
+ * is set where there are quick ones to share
  */
 
 static ngx_lunary_conn_t *
 ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
     ngx_uint_t *crowded)
 {
+    ngx_uint_t          quick;
     ngx_queue_t        *item;
     ngx_lunary_conn_t  *c, *idle, *best;
 
-    *crowded = 0;
+    quick = 0;
     idle = NULL;
     best = NULL;
 
@@ -382,7 +377,7 @@ ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
             continue;
         }
 
-        *crowded = 1;
+        quick = 1;
 
         if (c->nflights >= NGX_LUNARY_DEPTH) {
             continue;
@@ -393,7 +388,12 @@ ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
         }
     }
 
-    return *crowded ? best : idle;
+    if (quick) {
+        *crowded = 1;
+        return best;
+    }
+
+    return idle;
 }
 
 
@@ -440,7 +440,7 @@ ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
         rest = ngx_lunary_hosts_rest(&pool->hosts);
 
         if (rest) {
-            ngx_lunary_pool_connect_in(pool, rest);
+            ngx_lunary_pool_reconnect_in(pool, rest);
             return;
         }
 
@@ -458,7 +458,7 @@ ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
  */
 
 static void
-ngx_lunary_pool_connect_handler(ngx_event_t *ev)
+ngx_lunary_pool_reconnect_handler(ngx_event_t *ev)
 {
     ngx_lunary_pool_t *pool = ev->data;
 
@@ -477,7 +477,7 @@ ngx_lunary_pool_connect_handler(ngx_event_t *ev)
 /* sooner, if it was to be later */
 
 static void
-ngx_lunary_pool_connect_in(ngx_lunary_pool_t *pool, ngx_msec_t delay)
+ngx_lunary_pool_reconnect_in(ngx_lunary_pool_t *pool, ngx_msec_t delay)
 {
     ngx_msec_t  key;
 
@@ -517,7 +517,7 @@ ngx_lunary_pool_enqueue(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
     q->pool = pool;
 
     pool->nwaiting++;
-    pool->nfresh += (q->fresh > 0);
+    pool->nfresh += (q->fresh != 0);
     (void) ngx_atomic_fetch_add(&pool->gauges->waiting, 1);
 }
 
@@ -534,7 +534,7 @@ ngx_lunary_pool_dequeue(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
     q->waited += ngx_current_msec - q->queued;
 
     pool->nwaiting--;
-    pool->nfresh -= (q->fresh > 0);
+    pool->nfresh -= (q->fresh != 0);
     (void) ngx_atomic_fetch_add(&pool->gauges->waiting, -1);
 }
 
@@ -637,13 +637,16 @@ ngx_lunary_pool_renew(ngx_lunary_pool_t *pool)
     pool->renewed_time = ngx_current_msec;
 
     for (i = 0; i < pool->conf.max; i++) {
+        pool->conns[i].retire = 1;
+    }
+
+    /* none of them takes what the end of another lets go */
+
+    for (i = 0; i < pool->conf.max; i++) {
         c = &pool->conns[i];
 
         if (c->state == NGX_LUNARY_CONN_IDLE && c->nflights == 0) {
-            ngx_lunary_conn_close(c, 0);
-
-        } else if (c->nflights) {
-            c->retire = 1;
+            ngx_lunary_conn_close(c);
         }
     }
 }
@@ -733,10 +736,10 @@ ngx_lunary_pool_unreachable(ngx_lunary_conn_t *c)
     rest = ngx_lunary_hosts_rest(&pool->hosts);
 
     if (pool->nwaiting == 0) {
-        rest = ngx_max(rest, NGX_LUNARY_LOGINS);
+        rest = ngx_max(rest, NGX_LUNARY_LOGIN_PACE);
     }
 
-    ngx_lunary_pool_connect_in(pool, ngx_max(rest, 1));
+    ngx_lunary_pool_reconnect_in(pool, ngx_max(rest, 1));
 }
 
 
@@ -792,7 +795,8 @@ ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 
     ngx_lunary_pool_count_state(pool, sqlstate);
     ngx_lunary_pool_fault(pool, c, sqlstate,
-                          ngx_lunary_pool_failure(q, sqlstate, verdict));
+                          ngx_lunary_pool_consequence(q, sqlstate));
+
     ngx_lunary_pool_judge(pool, c, verdict);
 
     if (q == NULL) {
@@ -816,23 +820,23 @@ ngx_lunary_pool_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
         ngx_lunary_pool_done(q, NGX_LUNARY_TIMEOUT);
         return;
 
-    default:
+    case NGX_LUNARY_VERDICT_SCHEMA:
+    case NGX_LUNARY_VERDICT_FAILED:
         ngx_lunary_pool_done(q, NGX_LUNARY_FAILED);
     }
 }
 
 
-/* what is done about it, for the log */
+/* what becomes of a query that failed, for the log */
 
 static const char *
-ngx_lunary_pool_failure(ngx_lunary_query_t *q, const char *sqlstate,
-    ngx_lunary_verdict_e verdict)
+ngx_lunary_pool_consequence(ngx_lunary_query_t *q, const char *sqlstate)
 {
     if (q == NULL) {
-        return "failed a query that nobody waits for";
+        return "failed a query that nobody waited for";
     }
 
-    switch (verdict) {
+    switch (ngx_lunary_sqlstate_verdict(sqlstate)) {
 
     case NGX_LUNARY_VERDICT_UNAVAILABLE:
     case NGX_LUNARY_VERDICT_PREPARE:
@@ -849,7 +853,7 @@ ngx_lunary_pool_failure(ngx_lunary_query_t *q, const char *sqlstate,
 }
 
 
-/* what a failed query means for its session, and for the others */
+/* what becomes of the connection, and of the others */
 
 static void
 ngx_lunary_pool_judge(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c,
@@ -873,7 +877,7 @@ ngx_lunary_pool_judge(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c,
         ngx_lunary_pool_renew(pool);
         /* fall through */
 
-    default:
+    case NGX_LUNARY_VERDICT_FAILED:
         ngx_lunary_pool_retire(pool, c);
     }
 }
@@ -914,6 +918,44 @@ ngx_lunary_pool_slow(ngx_lunary_conn_t *c)
 
 
 static void
+ngx_lunary_pool_outdated(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pool_renew(c->owner->data);
+}
+
+
+static void
+ngx_lunary_pool_broke(ngx_lunary_conn_t *c)
+{
+    ngx_uint_t          i;
+    ngx_lunary_conn_t  *other;
+    ngx_lunary_pool_t  *pool;
+
+    pool = c->owner->data;
+
+    (void) ngx_atomic_fetch_add(&pool->counts->lost, 1);
+
+    ngx_lunary_pool_count_state(pool, c->pg.sqlstate);
+    ngx_lunary_pool_fault(pool, c, c->pg.sqlstate,
+                          "broke a connection, the others are checked");
+
+    /* where one is lost, the others may be without a word of it yet */
+
+    for (i = 0; i < pool->conf.max; i++) {
+        other = &pool->conns[i];
+
+        if (other->state == NGX_LUNARY_CONN_IDLE && !other->retire) {
+            ngx_lunary_conn_check(other);
+        }
+    }
+
+    /* without any left, it is soon known whether new ones can be had */
+
+    ngx_lunary_pool_reconnect_in(pool, 1);
+}
+
+
+static void
 ngx_lunary_pool_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     ngx_uint_t head)
 {
@@ -937,34 +979,9 @@ ngx_lunary_pool_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 
 
 static void
-ngx_lunary_pool_gone(ngx_lunary_conn_t *c, ngx_uint_t unexpected)
+ngx_lunary_pool_gone(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t          i;
-    ngx_lunary_pool_t  *pool;
-
-    pool = c->owner->data;
-
-    if (unexpected) {
-        (void) ngx_atomic_fetch_add(&pool->counts->lost, 1);
-
-        ngx_lunary_pool_count_state(pool, c->pg.sqlstate);
-        ngx_lunary_pool_fault(pool, c, c->pg.sqlstate,
-                              "broke a connection, the others are checked");
-
-        /* where one is lost, the others may be without a word of it yet */
-
-        for (i = 0; i < pool->conf.max; i++) {
-            if (pool->conns[i].state == NGX_LUNARY_CONN_IDLE) {
-                ngx_lunary_conn_check(&pool->conns[i]);
-            }
-        }
-
-        /* without any left, it is soon known whether new ones can be had */
-
-        ngx_lunary_pool_connect_in(pool, 1);
-    }
-
-    ngx_lunary_pool_dispatch(pool);
+    ngx_lunary_pool_dispatch(c->owner->data);
 }
 
 

@@ -57,8 +57,7 @@ typedef struct {
 
     ngx_queue_t               waiting;          /* queries */
     ngx_uint_t                nwaiting;
-    ngx_uint_t                nfresh;           /* of these, for a connection
-                                                   that is yet to be made */
+    ngx_uint_t                nfresh;           /* of these, for new sessions */
 
     ngx_event_t               reconnect;
     ngx_uint_t                serial;           /* of the latest session */
@@ -79,7 +78,6 @@ typedef struct {
     ngx_atomic_t             *unreachable;      /* shared by all workers */
 
     unsigned                  down:1;           /* as this worker sees it */
-    unsigned                  dispatching:1;
 } ngx_lunary_pool_t;
 
 
@@ -98,6 +96,8 @@ void ngx_lunary_pool_stop(ngx_lunary_pool_t *pool);
  */
 ngx_int_t ngx_lunary_pool_query(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q);
+
+/* these call nobody */
 
 /* forgets a query, wherever it is; nothing more is heard of it */
 void ngx_lunary_pool_abandon(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q);

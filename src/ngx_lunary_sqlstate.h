@@ -1,8 +1,9 @@
 
 /*
  * What PostgreSQL's error codes mean here.  A SQLSTATE is five characters of
- * 0-9 and A-Z, the first two of them its class; "" stands for a failure of
- * which the server did not speak.
+ * 0-9 and A-Z, the first two of them its class; "" stands where the server
+ * gave none: for a connection that was lost, a time that was up, a row that
+ * was no good.
  */
 
 

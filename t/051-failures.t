@@ -22,6 +22,8 @@ my $related = <<'EOF_CONFIG';
 EOF_CONFIG
 
 my $lock_wait = $pg->conninfo(options => "'-c statement_timeout=300ms'");
+my $idle = $pg->conninfo(application_name => 'idle',
+                         options => "'-c idle_session_timeout=300ms'");
 my $no_wait = $pg->conninfo(options => "'-c lock_timeout=300ms'");
 
 my $nginx = Lunary::Nginx->new(
@@ -45,6 +47,10 @@ my $nginx = Lunary::Nginx->new(
         location = /statement {
             lunary_database "$lock_wait";
             lunary_query_timeout 5s;
+            lunary_related_runs 00000000-0000-4000-8000-000000000101;
+        }
+        location = /idle {
+            lunary_database "$idle";
             lunary_related_runs 00000000-0000-4000-8000-000000000101;
         }
         location = /lock {
@@ -182,6 +188,16 @@ get(related_uri(101)) for 1 .. 3;
 $pg->do(q{select pg_terminate_backend(pid) from pg_stat_activity
           where usename = 'lunary_ro'});
 is(get(related_uri(101))->{status}, 200, 'first after terminated sessions');
+
+
+# a server that keeps idle sessions for a shorter time than nginx does
+
+my $quiet = $nginx->mark;
+is(get('/idle')->{status}, 200, 'idle_session_timeout: a session');
+ok(wait_until { !$pg->sessions("application_name = 'idle'") } 5,
+   'idle_session_timeout: its end');
+is(get('/idle')->{status}, 200, 'idle_session_timeout: another');
+unlike($nginx->log_since($quiet), qr/\[error\]/, 'and that is no fault');
 
 
 # down: 503, and back without a reload

@@ -10,14 +10,26 @@ package Lunary::FakePg;
 #
 # A name that ends in _xN behaves like that on its first N connections, and
 # well from then on.  What it can do: modes().
+#
+# Or a test is the server itself, and says what comes when:
+#
+#   my $fake = Lunary::FakePg->new(hook => sub {
+#       my ($one, $when, @messages) = @_;     $one->{database}, $one->{number}
+#       ...
+#       return @messages;                     what is said at once
+#   });
+#   $fake->run_until(sub { ... });  $fake->write($one, @messages);
+#   $fake->reset($one);
 
 use strict;
 use warnings;
 
 use IO::Select;
 use IO::Socket::INET;
-use Lunary::System qw( kill_wait );
+use Lunary::System qw( kill_wait patience );
 use POSIX ();
+use Socket qw( SOL_SOCKET SO_LINGER );
+use Time::HiRes qw( time );
 
 my @all;
 my $owner = $$;
@@ -190,6 +202,7 @@ my $fatal = failure('FATAL', '57P01', 'terminating');
 my $error = failure('ERROR', '22012', 'division by zero');
 my $garbage = join '', map { chr(($_ * 7919) % 251) } 1 .. 3000;
 my $flood = $ENV{LUNARY_FLOOD} // 4000;
+my $looks = 0;
 
 # name => [when, how, statuses]
 
@@ -254,6 +267,8 @@ my %modes = (
     probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(3),
                       row(text('t'), text('false'), text('true')),
                       ['C', "SELECT 1\0"], ready()), 503],
+    look_early    => ['probe', sub { ++$looks == 2 ? before('T', ready())->(@_)
+                      : @_ }, 200],
     probe_copy    => ['probe', instead(['H', pack('Cnn', 0, 1, 0)], ready()),
                       qr/50[034]/],
 
@@ -543,7 +558,9 @@ sub new {
         LocalPort => $arg{port}, Listen => 1024, ReuseAddr => 1)
         or die "listen: $!";
 
-    my $self = bless { listen => $socket, port => $socket->sockport }, $class;
+    my $self = bless { listen => $socket, port => $socket->sockport,
+                       select => IO::Select->new($socket),
+                       hook => $arg{hook} }, $class;
     push @all, $self;
 
     return $self;
@@ -586,33 +603,74 @@ sub stop {
 sub serve {
     my ($self) = @_;
 
-    my $listen = $self->{listen};
-    my $select = IO::Select->new($listen);
     my $parent = getppid;
 
-    while (getppid == $parent) {
-        for my $socket ($select->can_read(1)) {
-            if ($socket == $listen) {
-                my $new = $listen->accept or next;
-                $new->blocking(0);
-                $self->{of}{$new} = { socket => $new, in => '', sent => 0 };
-                $select->add($new);
-                next;
-            }
+    $self->turn(1) while getppid == $parent;
+}
 
-            my $one = $self->{of}{$socket};
-            my $bytes = sysread $socket, $one->{in}, 65536, length $one->{in};
 
-            next if !defined $bytes && $!{EAGAIN};
+# what the function returned, or nothing if it was not true in time
+sub run_until {
+    my ($self, $check, $seconds) = @_;
 
-            if (!$bytes || !eval { $self->take($one); 1 } || $one->{over}) {
-                warn $@ if $@;
-                delete $self->{of}{$socket};
-                $select->remove($socket);
-                close $socket;
-            }
+    my $end = time + ($seconds // 10) * patience();
+    local $SIG{PIPE} = 'IGNORE';
+
+    while (time < $end) {
+        my $result = $check->();
+        return $result if $result;
+        $self->turn(0.02);
+    }
+
+    return;
+}
+
+
+sub turn {
+    my ($self, $seconds) = @_;
+
+    my $listen = $self->{listen};
+
+    for my $socket ($self->{select}->can_read($seconds)) {
+        if ($socket == $listen) {
+            my $new = $listen->accept or next;
+            $new->blocking(0);
+            $self->{of}{$new} = { socket => $new, in => '', sent => 0 };
+            $self->{select}->add($new);
+            next;
+        }
+
+        my $one = $self->{of}{$socket} or next;
+        my $bytes = sysread $socket, $one->{in}, 65536, length $one->{in};
+
+        next if !defined $bytes && $!{EAGAIN};
+
+        if (!$bytes || !eval { $self->take($one); 1 } || $one->{over}) {
+            warn $@ if $@;
+            $self->drop($one);
         }
     }
+}
+
+
+sub drop {
+    my ($self, $one) = @_;
+
+    my $socket = delete $one->{socket} or return;
+
+    $one->{over} = 1;
+    delete $self->{of}{$socket};
+    $self->{select}->remove($socket);
+    close $socket;
+}
+
+
+# ends a connection with a RST
+sub reset {
+    my ($self, $one) = @_;
+
+    setsockopt $one->{socket}, SOL_SOCKET, SO_LINGER, pack 'II', 1, 0;
+    $self->drop($one);
 }
 
 
@@ -675,6 +733,8 @@ sub choose {
 
     my $count = ++$self->{count}{$name};
 
+    @$one{qw( database number )} = ($name, $count);
+
     return if $name =~ s/_x(\d+)$// && $count > $1;
     return if $name =~ /^good/;
 
@@ -706,6 +766,14 @@ sub say {
     }
 
     @messages = damage($one->{damage}, $when, @messages) if $one->{damage};
+    @messages = $self->{hook}->($one, $when, @messages) if $self->{hook};
+
+    $self->write($one, @messages);
+}
+
+
+sub write {
+    my ($self, $one, @messages) = @_;
 
     my $out = '';
 

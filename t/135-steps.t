@@ -1,0 +1,473 @@
+# Connections whose server does one thing after the other, at the moment that
+# is the wrong one: the test itself is the server, and holds the worker where
+# two things have to be there at once.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use IO::Socket::INET;
+use Lunary::Client;
+use Lunary::FakePg;
+use Lunary::Nginx;
+use Lunary::System qw( free_port read_file wait_until write_file );
+use Test::More;
+use Time::HiRes qw( time );
+
+my $run = $Lunary::FakePg::Run;
+my $bearer = "Bearer $run";
+my $gate = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 8)
+    or die $!;
+
+# by the name of its database: what a server does
+my %server;
+
+my $fake = Lunary::FakePg->new(hook => sub {
+    my ($one, $when, @messages) = @_;
+
+    my $hook = $server{$one->{database}} or return @messages;
+    return $hook->($one, $when, @messages);
+});
+
+# to each a location and a pool of its own
+my %conf = (
+    page     => 'lunary_pool max=1; lunary_buffers 4k max=8k;',
+    reason   => 'lunary_pool max=1;',
+    lines    => 'lunary_pool max=1;',
+    renew    => 'lunary_pool max=2;',
+    slow     => 'lunary_pool max=2;',
+    left     => 'lunary_pool max=2;',
+    fresh    => 'lunary_pool max=3 connecting=1; lunary_queue 1;',
+    grace    => 'lunary_pool max=1; lunary_query_timeout 390ms;',
+    late     => 'lunary_pool max=1; lunary_query_timeout 250ms;',
+    crowd    => 'lunary_pool max=3;',
+    pace     => 'lunary_pool max=3; lunary_buffers 4k max=8k;
+                 lunary_max_temp_file_size 0;',
+);
+
+# where little fits between nginx and its client
+my $narrow = free_port();
+
+my $nginx = Lunary::Nginx->new(
+    server => "listen 127.0.0.1:$narrow sndbuf=64k;",
+    config => <<"EOF_CONFIG" . join '', map {
+        location /ssi/ {
+            ssi on;
+            root html;
+        }
+        location = /gate {
+            proxy_pass http://127.0.0.1:@{[ $gate->sockport ]};
+            proxy_intercept_errors on;
+            error_page 404 = \@page;
+        }
+        location \@page {
+            lunary_database "@{[ $fake->conninfo('good_page') ]}";
+            $conf{page}
+            lunary_related_runs $run;
+        }
+EOF_CONFIG
+        <<"EOF_CONFIG" } keys %conf);
+        location = /$_ {
+            lunary_database "@{[ $fake->conninfo("good_$_") ]}";
+            $conf{$_}
+            lunary_related_runs $run;
+        }
+EOF_CONFIG
+
+mkdir "$nginx->{dir}/html/ssi";
+write_file("$nginx->{dir}/html/ssi/three.html", join '', map {
+    qq{<!--# include virtual="/$_" -->} } qw( gate gate page ));
+
+$nginx->start;
+my $worker = wait_until { ($nginx->worker_pids)[0] } 10, 'a worker';
+
+
+# clients
+
+sub client { return $nginx->client->connect }
+
+sub ask {
+    my ($uri, $client) = @_;
+
+    $client //= client();
+    $client->send($client->request('GET', $uri, Authorization => $bearer));
+    return $client;
+}
+
+# once there is an answer
+sub answered {
+    my ($client) = @_;
+
+    my $bytes;
+
+    do { $bytes = $client->read_some(0) } while $bytes && $bytes > 0;
+
+    my $closed = !defined $bytes ? 'reset' : $bytes == 0 ? 'eof' : undef;
+
+    return $client->parse(0, $closed)
+           || ($closed && { status => 0, closed => $closed });
+}
+
+sub answers {
+    my (@clients) = @_;
+
+    return map {
+        my $client = $_;
+        $fake->run_until(sub { answered($client) }) // { status => 'none' }
+    } @clients;
+}
+
+sub statuses { return join ' ', map { $_->{status} } answers(@_) }
+
+# what happens meanwhile is there at once when it goes on
+sub hold {
+    kill 'STOP', $worker;
+    wait_until { read_file("/proc/$worker/stat") =~ /^\d+ \(.*\) T/s } 10,
+               'a worker that stands';
+}
+
+sub go_on { kill 'CONT', $worker }
+
+
+# servers
+
+# holds what is to be said to queries: [connection, messages]...
+sub holding {
+    my ($name) = @_;
+
+    my @held;
+
+    $server{"good_$name"} = sub {
+        my ($one, $when, @messages) = @_;
+
+        return @messages if $when ne 'answer';
+        push @held, [$one, @messages];
+        return;
+    };
+
+    return \@held;
+}
+
+sub held {
+    my ($held, $n) = @_;
+
+    return $fake->run_until(sub { @$held >= $n });
+}
+
+sub release { $fake->write(@$_) for splice @{ $_[0] } }
+
+sub failure {
+    my ($state, $text) = @_;
+
+    return (Lunary::FakePg::failure('ERROR', $state, $text),
+            Lunary::FakePg::ready());
+}
+
+# several sessions: queries that take their time, then those that don't, or
+# queries would not share a connection
+sub sessions {
+    my ($name, $n) = @_;
+
+    my $held = holding($name);
+    my @clients = map { ask("/$name") } 1 .. $n;
+    my %of;
+
+    $fake->run_until(sub {
+        $of{$_->[0]} = 1 for @$held;
+        return keys %of >= $n;
+    });
+
+    delete $server{"good_$name"};
+    release($held);
+    statuses(@clients);
+
+    statuses(ask("/$name")) for 1 .. 20;
+    is(scalar keys %of, $n, "$name: $n sessions");
+}
+
+
+# a connection is lost while queries are sent behind another of the same page:
+# libpq tells so with the second one
+
+for my $try (1 .. 5) {
+    my $held = holding('page');
+    my $page = client();
+    $page->send($page->request('GET', '/ssi/three.html',
+                               Authorization => $bearer));
+    my @upstream = map { scalar $gate->accept } 1, 2;
+    sysread $_, my $request, 4096 for @upstream;
+    held($held, 1);
+
+    hold();
+    my ($one, @messages) = @{ shift @$held };
+    my ($begin, $row) = map { my $type = $_;
+                              grep { $_->[0] eq $type } @messages } 'T', 'D';
+    my @head = grep { $_->[0] =~ /[12]/ } @messages;
+
+    # an answer that has begun: more than is held back, less than a read
+    $fake->write($one, @head, $begin, ($row) x 24);
+    syswrite $_, "HTTP/1.0 404 Not found\r\n\r\n" for @upstream;
+    close $_ for @upstream;
+    $fake->reset($one);
+    go_on();
+
+    $fake->run_until(sub { my $answer = answered($page);
+                           $answer && ($answer->{closed} || 1) });
+    delete $server{good_page};
+    release($held);
+}
+
+is(join(' ', $nginx->worker_pids), $worker,
+   'lost while sending: the worker lives');
+is(statuses(ask('/page')), 200, 'lost while sending: and serves');
+
+
+# what a server says of a failure is not said of the next, nor is a value
+
+my $mark = $nginx->mark;
+my $held = holding('reason');
+my @clients = map { ask('/reason') } 1, 2;
+held($held, 2);
+
+my ($first, $second) = splice @$held;
+$fake->write($first->[0], failure('22P02', 'what the row "secret" holds'));
+my @short = map { $_->[0] eq 'D' ? Lunary::FakePg::row(
+                                       Lunary::FakePg::text('x')) : $_ }
+            @$second[1 .. $#$second];
+$fake->write($second->[0], map { $_->[0] eq 'T' ? Lunary::FakePg::columns(1)
+                                                : $_ } @short);
+is(statuses(@clients), '500 500', 'a reason: two failures');
+my $log = $nginx->log_since($mark);
+like($log, qr/\(SQLSTATE 22P02\)/, 'a reason: the first, without its text');
+like($log, qr/gave a row that cannot be, answered with 500 \(SQLSTATE -\)/,
+     'a reason: the second has none');
+
+$mark = $nginx->mark;
+$held = holding('lines');
+my $client = ask('/lines');
+held($held, 1);
+$fake->write($held->[0][0], failure('57014', "one\nand \e[31manother"));
+is(statuses($client), 504, 'lines: the failure');
+like($nginx->log_since($mark), qr/\(SQLSTATE 57014: one\)$/m,
+     'lines: the first alone is logged');
+
+
+# the schema is another: a session that looked at it before is not used
+
+{
+    my ($probe, @early, @used);
+    my @asked = ();
+
+    $server{good_renew} = sub {
+        my ($one, $when, @messages) = @_;
+
+        if ($when eq 'probe' && $one->{number} == 2) {
+            $probe = [$one, @messages];
+            return;
+        }
+
+        return @messages if $when ne 'answer';
+        push @used, $one->{number};
+        return @messages if $one->{number} > 1;
+        push @early, $one;
+        return;
+    };
+
+    @clients = map { ask('/renew') } 1, 2;
+    $fake->run_until(sub { $probe && @early == 2 });
+    hold();
+    $fake->write($_, failure('42703', 'no such column')) for @early;
+    $fake->write(@$probe);
+    go_on();
+
+    is(statuses(@clients), '500 500', 'renewed: two failures');
+    @used = ();
+    is(statuses(ask('/renew')), 200, 'renewed: answered');
+    is("@used", 3, 'renewed: on a session that came after them');
+}
+
+
+# behind a slow query, with nowhere to go: no query is sent twice
+
+{
+    $server{good_slow} = sub {
+        my ($one, $when, @messages) = @_;
+
+        return @messages if $one->{number} == 1 || $when ne 'greeting';
+        return (Lunary::FakePg::failure('FATAL', '53300', 'full'), undef);
+    };
+
+    $mark = $nginx->mark;
+    statuses(ask('/slow'));
+    @clients = map { ask('/slow') } 1 .. 4;
+    statuses(@clients);
+    ok($fake->run_until(sub { $nginx->log_since($mark) =~ /53300/ }),
+       'slow: there is one session');
+
+    my $greet = $server{good_slow};
+    $held = holding('slow');
+    my $hold = $server{good_slow};
+    $server{good_slow} = sub { $hold->($_[0], $_[1], $greet->(@_)) };
+
+    hold();
+    @clients = map { ask('/slow') } 1, 2;
+    go_on();
+    held($held, 2);
+    is(scalar @$held, 2, 'slow: one behind the other');
+    $fake->run_until(sub { 0 }, 0.3);
+    delete $server{good_slow};
+    my $asked = @$held;
+    release($held);
+    $server{good_slow} = sub { $asked++ if $_[1] eq 'answer';
+                               return $greet->(@_) };
+    is(statuses(@clients), '200 200', 'slow: both are answered');
+    is($asked, 2, 'slow: and were asked once');
+}
+
+
+# a query fails whose client has left: its connection is judged all the same
+
+{
+    $held = holding('left');
+    $client = ask('/left');
+    held($held, 1);
+    my ($one) = @{ shift @$held };
+
+    $mark = $nginx->mark;
+    hold();
+    $client->close;
+    $fake->write($one, failure('53200', 'out of memory'));
+    go_on();
+
+    ok($fake->run_until(sub { $one->{over} }), 'left: the connection ends');
+    like($nginx->log_since($mark), qr/nobody waited.*53200: out of memory/,
+         'left: the log says why');
+    delete $server{good_left};
+    is(statuses(ask('/left')), 200, 'left: another is used');
+}
+
+
+# one waits for a session that is made; those that there are serve the others
+
+{
+    sessions('fresh', 2);
+
+    my $greeting;
+    $held = [];
+
+    $server{good_fresh} = sub {
+        my ($one, $when, @messages) = @_;
+
+        if ($when eq 'greeting') {
+            $greeting = [$one, @messages];
+            return;
+        }
+
+        return @messages if $when ne 'answer' || @$held;
+        push @$held, $one;
+        return failure('40001', 'try again');
+    };
+
+    $client = ask('/fresh');
+    $fake->run_until(sub { $greeting });
+    is(statuses(map { ask('/fresh') } 1), 200, 'fresh: another is served');
+    my $after = $server{good_fresh};
+    $server{good_fresh} = sub { $_[1] eq 'greeting' ? @_[2 .. $#_]
+                                                    : $after->(@_) };
+    $fake->write(@$greeting);
+    is(statuses($client), 200, 'fresh: and the one that waited');
+}
+
+
+# times that are near one another: the one that is over first comes first
+
+{
+    my $order = '';
+
+    for (1 .. 3) {
+        my ($grace, $late) = (holding('grace'), holding('late'));
+        delete $server{$_} for qw( good_grace good_late );
+        statuses(ask("/$_")) for qw( grace late );
+        ($grace, $late) = (holding('grace'), holding('late'));
+
+        hold();
+        @clients = map { ask("/$_") } qw( late grace );
+        go_on();
+        held($grace, 1);
+        held($late, 1);
+        $clients[1]->close;
+
+        $fake->run_until(sub { $late->[0][0]{over} || $grace->[0][0]{over} });
+        $order = $late->[0][0]{over} ? 'late first' : 'grace first';
+        $fake->run_until(sub { $late->[0][0]{over} && $grace->[0][0]{over} });
+        last if $order eq 'grace first';
+    }
+
+    is($order, 'grace first', 'an abandoned query has its moment and no more');
+}
+
+
+# all that there is room for, all of them left but two that hang: who waits
+# behind goes to the idle connection
+
+{
+    sessions('crowd', 3);
+    $held = holding('crowd');
+
+    my @all = map { client() } 1 .. 17;
+    ask('/ok', $_) for @all;
+    statuses(@all);
+
+    hold();
+    ask('/crowd', $_) for @all;
+    go_on();
+    ok(held($held, 16), 'a crowd: two connections are full');
+
+    hold();
+    $_->close for @all[2 .. 15];
+    go_on();
+
+    ok(held($held, 17), 'a crowd: the last one is not kept waiting');
+
+    delete $server{good_crowd};
+    release($held);
+    is(statuses(@all[0, 1, 16]), '200 200 200', 'a crowd: all is well');
+}
+
+# clients that take their time say nothing of the database
+
+{
+    statuses(ask('/pace'));
+
+    for (1 .. 3) {
+        $held = holding('pace');
+        $client = ask('/pace', Lunary::Client->new(port => $narrow,
+                                                   rcvbuf => 8192)->connect);
+        held($held, 1);
+
+        my ($one, @messages) = @{ shift @$held };
+        $fake->write($one, map { ($_) x ($_->[0] eq 'D' ? 600 : 1) }
+                           @messages);
+        $fake->run_until(sub { 0 }, 0.15);
+        is(statuses($client), 200, 'a slow client');
+    }
+
+    $held = holding('pace');
+    @clients = map { client() } 1, 2;
+    ask('/ok', $_) for @clients;
+    statuses(@clients);
+    hold();
+    ask('/pace', $_) for @clients;
+    go_on();
+    held($held, 2);
+    is($held->[1][0], $held->[0][0],
+       'after slow clients: one query behind the other');
+    delete $server{good_pace};
+    release($held);
+    is(statuses(@clients), '200 200', 'after slow clients: answered');
+}
+
+is(join(' ', $nginx->worker_pids), $worker, 'the worker lives');
+$nginx->stop;
+
+done_testing();
