@@ -10,7 +10,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "ngx_lunary_conn.h"
+#include "ngx_lunary_query.h"
 
 
 typedef enum {

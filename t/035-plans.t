@@ -102,7 +102,7 @@ EOF_CONFIG
 
 # what the module sets in its sessions
 sub settings {
-    my $source = read_file('src/ngx_lunary_conn.c');
+    my $source = read_file('src/ngx_lunary_session.c');
 
     return grep { $_->[0] !~ /read_only/ }
            map { [/\('(\w+)', '(\w+)'\)/] }
