@@ -17,7 +17,6 @@ static ngx_int_t ngx_lunary_pg_adopt(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_disown(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_connect_handler(ngx_event_t *ev);
 static void ngx_lunary_pg_poll(ngx_lunary_pg_t *pg);
-static void ngx_lunary_pg_refusal(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_open(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_read_handler(ngx_event_t *rev);
 static void ngx_lunary_pg_read(ngx_lunary_pg_t *pg);
@@ -280,44 +279,10 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
 
     default:
         ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
-        ngx_lunary_pg_refusal(pg);
+        ngx_lunary_sqlstate_find((char *) pg->reason, pg->sqlstate);
     }
 
     ngx_lunary_pg_error(pg);
-}
-
-
-/*
- * libpq gives the SQLSTATE of a refused connection in the text only:
- * 'connection to server ... failed: FATAL:  53300: sorry, too many ...'
- */
-
-static void
-ngx_lunary_pg_refusal(ngx_lunary_pg_t *pg)
-{
-    u_char      *p;
-    ngx_uint_t   i;
-
-    for (p = pg->reason; *p; p++) {
-
-        p = (u_char *) ngx_strstr(p, ":  ");
-        if (p == NULL) {
-            return;
-        }
-
-        for (i = 3; i < 8; i++) {
-            if (!((p[i] >= '0' && p[i] <= '9') || (p[i] >= 'A' && p[i] <= 'Z')))
-            {
-                break;
-            }
-        }
-
-        if (i == 8 && p[8] == ':') {
-            ngx_cpystrn((u_char *) pg->sqlstate, p + 3,
-                        NGX_LUNARY_SQLSTATE_LEN);
-            return;
-        }
-    }
 }
 
 

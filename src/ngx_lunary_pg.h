@@ -18,10 +18,8 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 #include <libpq-fe.h>
+#include "ngx_lunary_sqlstate.h"
 
-
-/* SQLSTATE and its terminating zero */
-#define NGX_LUNARY_SQLSTATE_LEN  6
 
 #define NGX_LUNARY_PG_REASON_LEN  256
 

@@ -88,3 +88,34 @@ ngx_lunary_sqlstate_class(const char *sqlstate)
 
     return n;
 }
+
+
+/* 'connection to server ... failed: FATAL:  53300: sorry, too many ...' */
+
+void
+ngx_lunary_sqlstate_find(const char *text, char *sqlstate)
+{
+    ngx_uint_t   i;
+    const char  *p;
+
+    for (p = text; *p; p++) {
+
+        p = ngx_strstr(p, ":  ");
+        if (p == NULL) {
+            return;
+        }
+
+        for (i = 3; i < 8; i++) {
+            if (!((p[i] >= '0' && p[i] <= '9') || (p[i] >= 'A' && p[i] <= 'Z')))
+            {
+                break;
+            }
+        }
+
+        if (i == 8 && p[8] == ':') {
+            ngx_cpystrn((u_char *) sqlstate, (u_char *) p + 3,
+                        NGX_LUNARY_SQLSTATE_LEN);
+            return;
+        }
+    }
+}

@@ -15,6 +15,9 @@
 #include <ngx_core.h>
 
 
+/* with its terminating zero */
+#define NGX_LUNARY_SQLSTATE_LEN      6
+
 #define NGX_LUNARY_SQLSTATE_CLASSES  (36 * 36)
 
 
@@ -39,6 +42,13 @@ ngx_uint_t ngx_lunary_sqlstate_is_told(const char *sqlstate);
  * and "57014" share one.  0, the place of class 00, where it is none
  */
 ngx_uint_t ngx_lunary_sqlstate_class(const char *sqlstate);
+
+/*
+ * the one that libpq gives in a text alone, for a connection that was refused,
+ * goes to the NGX_LUNARY_SQLSTATE_LEN bytes at "sqlstate", which stay as they
+ * are where there is none
+ */
+void ngx_lunary_sqlstate_find(const char *text, char *sqlstate);
 
 
 #endif /* _NGX_LUNARY_SQLSTATE_H_INCLUDED_ */
