@@ -58,7 +58,6 @@ typedef struct {
     ngx_lunary_waiting_t      waiting;
 
     ngx_event_t               reconnect;        /* when to, if down */
-    ngx_uint_t                serial;           /* of the latest session */
     ngx_uint_t                renewed;          /* serial from which on they
                                                    know of the last 500 */
     ngx_msec_t                renewed_time;

@@ -70,6 +70,7 @@ typedef struct {
     ngx_msec_t                idle;
     ngx_msec_t                lifetime;
     ngx_flag_t                prepare;
+    ngx_uint_t                serial;      /* of the last session begun */
     ngx_uint_t                pace;        /* what queries take of late, in
                                               sixteenths of a millisecond */
 

@@ -317,8 +317,6 @@ ngx_lunary_pool_connected(ngx_lunary_conn_t *c)
 {
     ngx_lunary_pool_t *pool = c->owner->data;
 
-    c->serial = ++pool->serial;
-
     (void) ngx_atomic_fetch_add(&pool->counts->connects, 1);
 
     *pool->unreachable = 0;

@@ -164,7 +164,7 @@ ngx_lunary_recovery_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 }
 
 
-/* once, on a session made from now on */
+/* once, on a session begun from now on: one under way may share the fault */
 
 static void
 ngx_lunary_recovery_retry(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
@@ -178,7 +178,7 @@ ngx_lunary_recovery_retry(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
     (void) ngx_atomic_fetch_add(&pool->counts->retries, 1);
 
     q->retried = 1;
-    q->fresh = pool->serial + 1;
+    q->fresh = pool->owner.serial + 1;
 
     if (q->rows) {
         q->again(q);
@@ -208,7 +208,7 @@ ngx_lunary_recovery_retire(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c)
     c->retire = 1;
 
     if (c->serial >= pool->renewed) {
-        pool->renewed = pool->serial + 1;
+        pool->renewed = pool->owner.serial + 1;
     }
 }
 
@@ -234,7 +234,7 @@ ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool)
         return;
     }
 
-    pool->renewed = pool->serial + 1;
+    pool->renewed = pool->owner.serial + 1;
     pool->renewed_time = ngx_current_msec;
 
     for (i = 0; i < pool->conf.max; i++) {

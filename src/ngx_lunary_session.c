@@ -89,6 +89,7 @@ ngx_lunary_session_attempt(ngx_lunary_conn_t *c)
             continue;
         }
 
+        c->serial = ++c->owner->serial;
         c->first = 0;
         c->nflights = 0;
         c->features = 0;

@@ -37,6 +37,7 @@ my %conf = (
     renew    => 'lunary_pool max=2;',
     slow     => 'lunary_pool max=2;',
     left     => 'lunary_pool max=2;',
+    doomed   => 'lunary_pool max=3;',
     fresh    => 'lunary_pool max=3 connecting=1; lunary_queue 1;',
     grace    => 'lunary_pool max=1; lunary_query_timeout 390ms;',
     late     => 'lunary_pool max=1; lunary_query_timeout 250ms;',
@@ -379,6 +380,48 @@ like($nginx->log_since($mark), qr/\(SQLSTATE 57014: one\)$/m,
 }
 
 
+# a session that was being made when another ended may end like it: a query that
+# has one more try waits for one that is begun after
+
+{
+    my ($probe, @queries, @greetings);
+
+    $server{good_doomed} = sub {
+        my ($one, $when, @messages) = @_;
+
+        if ($when eq 'greeting' && $one->{number} > 2) {
+            push @greetings, [$one, @messages];
+            return;
+        }
+
+        if ($when eq 'probe' && $one->{number} == 2) {
+            $probe = [$one, @messages];
+            return;
+        }
+
+        return @messages if $when ne 'answer' || $one->{number} > 2;
+        push @queries, $one;
+        $fake->reset($one) if $one->{number} == 2;
+        return;
+    };
+
+    # the second one stands when the first one is gone, and before the third
+    @clients = map { ask('/doomed') } 1, 2;
+    $fake->run_until(sub { $probe && @queries == 2 });
+    $fake->reset($queries[0]);
+    $fake->run_until(sub { @greetings });
+    $fake->write(@$probe);
+    $fake->run_until(sub { @queries > 2 });
+
+    my $more = $server{good_doomed};
+    $server{good_doomed} = sub { $_[1] eq 'greeting' ? @_[2 .. $#_]
+                                                     : $more->(@_) };
+    release(\@greetings);
+
+    is(statuses(@clients), '200 200', 'doomed: answered by those begun after');
+}
+
+
 # times that are near one another: the one that is over first comes first
 
 {
@@ -437,17 +480,19 @@ like($nginx->log_since($mark), qr/\(SQLSTATE 57014: one\)$/m,
 # clients that take their time say nothing of the database
 
 {
+    my $large = Lunary::FakePg::column(15, Lunary::FakePg::jsonb(
+                                               '"' . 'x' x 2_000 . '"'));
     statuses(ask('/pace'));
 
-    for (1 .. 3) {
+    for (1, 2) {
         $held = holding('pace');
         $client = ask('/pace', Lunary::Client->new(port => $narrow,
                                                    rcvbuf => 8192)->connect);
         held($held, 1);
 
         my ($one, @messages) = @{ shift @$held };
-        $fake->write($one, map { ($_) x ($_->[0] eq 'D' ? 600 : 1) }
-                           @messages);
+        $fake->write($one, map { ($_) x ($_->[0] eq 'D' ? 300 : 1) }
+                           $large->(@messages));
         $fake->run_until(sub { 0 }, 0.15);
         is(statuses($client), 200, 'a slow client');
     }
