@@ -750,7 +750,8 @@ ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text)
 
 /*
  * the words of a server that takes its leave come as a notice when no query
- * is under way; libpq would print them
+ * is under way; libpq would print them.  Nothing is to be sent after them,
+ * though the socket may be open a moment longer
  */
 
 static void
@@ -758,10 +759,11 @@ ngx_lunary_pg_notice(void *data, const PGresult *res)
 {
     ngx_lunary_pg_t *pg = data;
 
-    char  *state, *severity;
+    char  *state, *severity, *text;
 
     severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
     state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+    text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
     if (state == NULL || severity == NULL) {
         return;
@@ -775,5 +777,8 @@ ngx_lunary_pg_notice(void *data, const PGresult *res)
     {
         ngx_cpystrn((u_char *) pg->sqlstate, (u_char *) state,
                     NGX_LUNARY_SQLSTATE_LEN);
+        ngx_lunary_pg_reason(pg, text ? text : "");
+
+        pg->broken = (pg->state == NGX_LUNARY_PG_OPEN);
     }
 }

@@ -50,7 +50,7 @@ struct ngx_lunary_pg_s {
 
     ngx_log_t              *log;
 
-    /* of the last failure; the text is the first line of libpq's */
+    /* of the last failure; the text is the first line of its */
     char                    sqlstate[NGX_LUNARY_SQLSTATE_LEN];
     u_char                  reason[NGX_LUNARY_PG_REASON_LEN];
 

@@ -34,6 +34,7 @@ my %conf = (
     page     => 'lunary_pool max=1; lunary_buffers 4k max=8k;',
     reason   => 'lunary_pool max=1;',
     lines    => 'lunary_pool max=1;',
+    leave    => 'lunary_pool max=1;',
     renew    => 'lunary_pool max=2;',
     slow     => 'lunary_pool max=2;',
     left     => 'lunary_pool max=2;',
@@ -251,6 +252,28 @@ $fake->write($held->[0][0], failure('57014', "one\nand \e[31manother"));
 is(statuses($client), 504, 'lines: the failure');
 like($nginx->log_since($mark), qr/\(SQLSTATE 57014: one\)$/m,
      'lines: the first alone is logged');
+
+
+# a server that ends an idle session says so before it closes: nothing is sent
+# in between, and to have kept idle sessions for a shorter time is no fault
+
+for my $last (['57P05', 'idle too long', ''],
+              ['57P01', 'by command', '57P01: by command']) {
+    my ($state, $text, $logged) = @$last;
+    my $one;
+
+    $server{good_leave} = sub { $one = $_[0]; return @_[2 .. $#_] };
+    is(statuses(ask('/leave')), 200, "$state: a session");
+
+    $mark = $nginx->mark;
+    $fake->write($one, Lunary::FakePg::failure('FATAL', $state, $text));
+    my $first = $one;
+    ok($fake->run_until(sub { $first->{over} }), "$state: it is closed");
+    is(statuses(ask('/leave')), 200, "$state: another is used");
+
+    my ($line) = $nginx->log_since($mark) =~ /\[error\].*SQLSTATE (.*)\)/;
+    is($line // '', $logged, "$state: what the log says");
+}
 
 
 # the schema is another: a session that looked at it before is not used
