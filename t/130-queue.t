@@ -226,9 +226,16 @@ $nginx = nginx('lunary_database "' . $pg->conninfo . '";
 slow($pg, $small[3] => 1.5);
 
 {
-    my @two = map { ask($nginx, $small[3]) } 1, 2;
+    my @two;
 
-    soon { $pg->sessions(q{wait_event = 'PgSleep'}) == 2 } 5, 'two sessions';
+    soon { $pg->sessions(q{state = 'idle'}) } 5, 'a session';
+
+    for my $n (1, 2) {
+        push @two, ask($nginx, $small[3]);
+        soon { $pg->sessions(q{wait_event = 'PgSleep'}) == $n } 5,
+             "$n of two sessions";
+    }
+
     $_->answer for @two;
 
     my $again = ask($nginx, $small[3]);
