@@ -17,42 +17,30 @@ typedef struct {
 } ngx_http_lunary_refusal_t;
 
 
-/* of the outcomes that are refusals; that of DENIED has its own message */
+#define ngx_http_lunary_refusal(status, message)                              \
+    { status, ngx_string("{\"message\": \"" message "\"}") }
+
+
+/* of the outcomes that are refusals; what DENIED says depends on the key */
 
 static ngx_http_lunary_refusal_t
     ngx_http_lunary_refusals[NGX_HTTP_LUNARY_NOUTCOMES] = {
 
-    [NGX_HTTP_LUNARY_METHOD] = {
-        NGX_HTTP_NOT_ALLOWED,
-        ngx_string("{\"message\": \"Method not allowed\"}") },
-
-    [NGX_HTTP_LUNARY_DENIED] = {
-        NGX_HTTP_UNAUTHORIZED,
-        ngx_null_string },
-
-    [NGX_HTTP_LUNARY_NOT_FOUND] = {
-        NGX_HTTP_NOT_FOUND,
-        ngx_string("{\"message\": \"Run not found\"}") },
-
-    [NGX_HTTP_LUNARY_QUEUE_FULL] = {
-        NGX_HTTP_SERVICE_UNAVAILABLE,
-        ngx_string("{\"message\": \"Service unavailable\"}") },
-
-    [NGX_HTTP_LUNARY_QUEUE_TIMEOUT] = {
-        NGX_HTTP_SERVICE_UNAVAILABLE,
-        ngx_string("{\"message\": \"Service unavailable\"}") },
-
-    [NGX_HTTP_LUNARY_UNAVAILABLE] = {
-        NGX_HTTP_SERVICE_UNAVAILABLE,
-        ngx_string("{\"message\": \"Service unavailable\"}") },
-
-    [NGX_HTTP_LUNARY_TIMEOUT] = {
-        NGX_HTTP_GATEWAY_TIME_OUT,
-        ngx_string("{\"message\": \"Gateway timeout\"}") },
-
-    [NGX_HTTP_LUNARY_ERROR] = {
-        NGX_HTTP_INTERNAL_SERVER_ERROR,
-        ngx_string("{\"message\": \"Internal server error\"}") }
+    [NGX_HTTP_LUNARY_METHOD] =
+        ngx_http_lunary_refusal(405, "Method not allowed"),
+    [NGX_HTTP_LUNARY_DENIED] = { 401, ngx_null_string },
+    [NGX_HTTP_LUNARY_NOT_FOUND] =
+        ngx_http_lunary_refusal(404, "Run not found"),
+    [NGX_HTTP_LUNARY_QUEUE_FULL] =
+        ngx_http_lunary_refusal(503, "Service unavailable"),
+    [NGX_HTTP_LUNARY_QUEUE_TIMEOUT] =
+        ngx_http_lunary_refusal(503, "Service unavailable"),
+    [NGX_HTTP_LUNARY_UNAVAILABLE] =
+        ngx_http_lunary_refusal(503, "Service unavailable"),
+    [NGX_HTTP_LUNARY_TIMEOUT] =
+        ngx_http_lunary_refusal(504, "Gateway timeout"),
+    [NGX_HTTP_LUNARY_ERROR] =
+        ngx_http_lunary_refusal(500, "Internal server error")
 };
 
 

@@ -503,8 +503,8 @@ ngx_http_lunary_stream_is_cut(ngx_http_lunary_stream_t *s)
 
     c = r->connection;
 
-    return !s->ended || s->failed || c->error || c->buffered
-           || r->buffered || r->main->buffered || r->main->out;
+    return !s->ended || c->error || c->buffered || r->buffered
+           || r->main->buffered || r->main->out;
 }
 
 

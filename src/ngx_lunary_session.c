@@ -208,17 +208,15 @@ ngx_lunary_session_probe(ngx_lunary_conn_t *c)
 void
 ngx_lunary_session_features(ngx_lunary_flight_t *f, PGresult *res)
 {
-    int      i, n;
+    int      i;
     u_char  *value;
     size_t   len;
 
-    n = PQnfields(res);
-
-    if (n != NGX_LUNARY_NFEATURES) {
+    if (PQnfields(res) != NGX_LUNARY_NFEATURES) {
         return;
     }
 
-    for (i = 0; i < n; i++) {
+    for (i = 0; i < NGX_LUNARY_NFEATURES; i++) {
         value = ngx_lunary_pg_value(res, 0, i, &len);
 
         if (value == NULL || len != 1) {
