@@ -3,7 +3,6 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary.h"
-#include "ngx_http_lunary_answers.h"
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_counters.h"
 #include "ngx_http_lunary_sql.h"
@@ -73,7 +72,6 @@ static ngx_conf_enum_t  ngx_http_lunary_null_fields[] = {
 
 static ngx_str_t  ngx_http_lunary_zones[] = {
     ngx_string(NGX_HTTP_LUNARY_COUNTERS_ZONE),
-    ngx_string(NGX_HTTP_LUNARY_ANSWERS_ZONE),
     ngx_null_string
 };
 
@@ -150,7 +148,7 @@ static ngx_command_t  ngx_http_lunary_commands[] = {
     { ngx_string("lunary_answer_cache"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_http_lunary_answer_cache,
-      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
       0,
       NULL },
 
@@ -234,11 +232,7 @@ ngx_http_lunary_preconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_lunary_postconfiguration(ngx_conf_t *cf)
 {
-    if (ngx_http_lunary_counters_zone(cf) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_lunary_answers_zone(cf);
+    return ngx_http_lunary_counters_zone(cf);
 }
 
 
@@ -251,8 +245,6 @@ ngx_http_lunary_create_main_conf(ngx_conf_t *cf)
     if (lmcf == NULL) {
         return NULL;
     }
-
-    lmcf->answers_size = NGX_CONF_UNSET_SIZE;
 
     if (ngx_array_init(&lmcf->pools, cf->pool, 4, sizeof(ngx_lunary_pool_t *))
         != NGX_OK)
@@ -786,7 +778,6 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     u_char                       *p;
     ssize_t                       size;
     ngx_str_t                    *arg, *own, name, number, value;
-    ngx_http_lunary_main_conf_t  *lmcf;
 
     if (llcf->key_cache != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -871,43 +862,18 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     llcf->key_cache->init = ngx_http_lunary_cache_init;
 
-    lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_lunary_module);
-    lmcf->keys_cached = 1;
-
     return NGX_CONF_OK;
 }
 
 
+/* a configuration of the release before keeps working */
+
 static char *
 ngx_http_lunary_answer_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_lunary_main_conf_t *lmcf = conf;
-
-    ssize_t     size;
-    ngx_str_t  *arg;
-
-    if (lmcf->answers_size != NGX_CONF_UNSET_SIZE) {
-        return "is duplicate";
-    }
-
-    arg = cf->args->elts;
-
-    if (ngx_strcmp(arg[1].data, "off") == 0) {
-        lmcf->answers_size = 0;
-        return NGX_CONF_OK;
-    }
-
-    size = ngx_parse_size(&arg[1]);
-
-    if (size == NGX_ERROR || size < (ssize_t) NGX_HTTP_LUNARY_ANSWERS_MIN) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid size \"%V\" in \"lunary_answer_cache\", "
-                           "expected \"off\" or at least %uzk", &arg[1],
-                           NGX_HTTP_LUNARY_ANSWERS_MIN / 1024);
-        return NGX_CONF_ERROR;
-    }
-
-    lmcf->answers_size = size;
+    ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                       "\"lunary_answer_cache\" is ignored, responses are "
+                       "no longer cached; see \"lunary_etag\"");
 
     return NGX_CONF_OK;
 }

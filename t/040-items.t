@@ -16,7 +16,6 @@ sub all {
 
     $all{$project} //= pg()->dbh->selectcol_arrayref(q{
         select id from run where project_id = ?
-        and (is_deleted is null or not is_deleted)
         and not (id between '00000000-0000-4000-8000-000000080001'
                         and '00000000-0000-4000-8000-000000080998')
         and not (id between '00000000-0000-4000-8000-000000090002'

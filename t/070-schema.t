@@ -75,7 +75,6 @@ sub valid {
 # nowhere: no format has them
 my $ids = pg()->dbh->selectcol_arrayref(q{
     select id from run r where project_id = ?
-    and (is_deleted is null or not is_deleted)
     and not (id between '00000000-0000-4000-8000-000000080001'
                     and '00000000-0000-4000-8000-000000099999')
     and id not in ('00000000-0000-4000-8000-000000000700',

@@ -17,7 +17,7 @@ use Lunary::System qw( project_dir read_file );
 
 my $readme = read_file(project_dir() . '/README.md');
 my $source = read_file(project_dir() . '/ngx_http_lunary_module.c');
-my $status = read_file(project_dir() . '/src/ngx_http_lunary_variables.c');
+my $status = read_file(project_dir() . '/src/http/ngx_http_lunary_variables.c');
 
 my %blocks;
 

@@ -19,21 +19,12 @@ my $pg = Lunary::Pg->new;
 my @small = trees($pg, count => 4, runs => 10, bytes => 20_000);
 my $bearer = 'Bearer ' . key('alpha');
 
-# a server that ends its second look at the schema before it gives the row
-my $fake = Lunary::FakePg->new->start;
-my $early = $fake->conninfo('look_early');
-
 my $nginx = Lunary::Nginx->new(
     http => 'lunary_database "' . $pg->conninfo . '";
         lunary_pool max=4;',
-    config => <<"EOF_CONFIG")->start;
-        location ~ "^/v1/runs/(?<run_id>[^/]+)/related\$" {
-            lunary_related_runs \$run_id;
-        }
-        location = /early {
-            lunary_database "$early";
-            lunary_pool max=1;
-            lunary_related_runs $Lunary::FakePg::Run;
+    config => <<'EOF_CONFIG')->start;
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
         }
 EOF_CONFIG
 
@@ -153,50 +144,6 @@ is(as_oracle(101), undef, 'as the oracle says');
 $pg->do('alter table run drop column sibling_run_id');
 soon { get(101)->{status} == 200 } 5, 'sibling_run_id goes';
 is(as_oracle(101), undef, 'as the oracle says');
-
-$pg->do('alter table run drop column is_deleted');
-soon { get(410)->{status} == 200 } 5, 'is_deleted goes';
-is(as_oracle(410), undef, 'nothing is deleted then');
-
-# sessions that last looked at the schema a while ago, each used at once
-
-sub at_once {
-    my ($n, $method, $uri) = @_;
-
-    my ($worker) = $nginx->worker_pids;
-    my @clients = map { $nginx->client->connect } 1 .. $n;
-    my $get = $clients[0]->request($method, $uri, Authorization => $bearer,
-                                   Connection => 'close');
-
-    kill 'STOP', $worker;
-    wait_until { read_file("/proc/$worker/stat") =~ /^\d+ \(.*\) T/s } 10,
-               'a worker that stands';
-    $_->send($get) for @clients;
-    kill 'CONT', $worker;
-
-    return join ' ', map { $_->answer($method)->{status} } @clients;
-}
-
-my $first = related_uri($small[0]);
-is(at_once(12, GET => $first), join(' ', (200) x 12), 'all at once');
-is(at_once(1, HEAD => '/early'), 200, 'a look at the schema');
-soon { $pg->sessions > 1 } 5, 'several sessions';
-
-sleep 10.2;
-$pg->do('alter table run add column is_deleted boolean default false');
-$pg->do('update run set is_deleted = true where id = ?', run_id($small[0]));
-$mark = $nginx->mark;
-is(at_once(12, GET => $first), join(' ', (404) x 12),
-   'is_deleted is back: known to the first who ask');
-unlike($nginx->log_since($mark), qr/\[(?:error|crit)\]/, 'without a fault');
-
-is(at_once(1, HEAD => '/early'), 200,
-   'the row of a look that comes late is taken for no answer');
-like($nginx->log_since($mark), qr/08P01: protocol violation/,
-     'and the server is not trusted');
-
-is(get(101)->{status}, 200, 'and all is well');
-
 
 # a grant that goes, and a table
 

@@ -169,24 +169,6 @@ for my $name (sort keys %$once) {
 }
 
 
-# Fingerprints of answers that are kept.
-
-my @kept = Lunary::FakePg::kept_modes();
-behave('lunary_key_cache zone=fake:256k valid=1h;', map { $_->[0] } @kept);
-$nginx->start;
-
-for my $pair (@kept) {
-    my ($name, $expected) = @$pair;
-    my @answers = map { one($name) } 1 .. 5;
-
-    is(join(' ', map { word($_) } @answers), $expected, "$name: the statuses");
-    is(scalar(grep { $_->{status} == 200 && $_->{body} ne $good->{body} }
-              @answers), 0, "$name: the right answers");
-}
-
-$nginx->stop('TERM');
-
-
 # Notifications that nobody asked for do not pile up.
 
 behave('lunary_pool max=1;', 'notifies');

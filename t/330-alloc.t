@@ -87,13 +87,6 @@ $pg->do(q{insert into run (id, project_id, type, parent_run_id, input)
           to_jsonb(repeat('y', 3000)) from generate_series(1, 60) n},
         project('alpha'), $large);
 
-# small ones, each of its own
-my $small = 890000;
-$pg->do(q{insert into run (id, project_id, type, name, created_at)
-          select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid,
-          ?, 'llm', 'x', '2026-01-01' from generate_series(?::int, ? + 2999) n},
-        project('alpha'), $small, $small);
-
 my $place = sub {
     my ($name, $conf) = @_;
     return <<"EOF_CONFIG";
@@ -122,7 +115,6 @@ my $nginx = Lunary::Nginx->new(log_level => 'error',
                               lunary_max_temp_file_size 0;')
         . $place->('spool', 'lunary_buffers 4k max=8k;')
         . $place->('cache', 'lunary_key_cache zone=keys:256k valid=1ms;')
-        . $place->('keep', 'lunary_key_cache zone=keys:256k valid=1h;')
         . $place->('connect', 'lunary_pool max=1 idle=1ms lifetime=1ms;')
         . $place->('resolve', "lunary_pool max=1 idle=1ms lifetime=1ms;
             resolver 127.0.0.1:$dns->{port} ipv6=off;
@@ -170,12 +162,6 @@ sub ask {
     return $answer;
 }
 
-# answers that were served again
-sub reused {
-    my $page = ask('/status?format=json')->{body};
-    return decode_json($page)->{counters}{answers_reused};
-}
-
 my @paths = (
     ['a small answer', "/whole/$run", 200],
     ['a run below another', "/whole/$below", 200],
@@ -190,8 +176,6 @@ my @paths = (
     ['an answer that streams', "/stream/$large", 200],
     ['one that goes to a file', "/spool/$large", 200, slow => 1],
     ['a key that is kept', "/cache/$run", 200],
-    ['an answer that is kept', "/keep/$run", 200],
-    ['one that was kept and has changed', "/keep/$run", 200],
     ['a connection that is made', "/connect/$run", 200],
     ['one to a host by its name', "/resolve/$run", 200],
     ['one without prepared statements', "/unprepared/$run", 200],
@@ -210,24 +194,13 @@ for my $path (@paths) {
     my ($name, $uri, $expected, @more) = @$path;
     my $again = sub {
         my $answer = ask($uri, @more);
-        $answer->{body} =~ s/\d+/0/g if $name =~ /^metrics|page|changed/;
+        $answer->{body} =~ s/\d+/0/g if $name =~ /^metrics|page/;
         $answer->{body} = '' if $name =~ /^metrics/;
         return $answer;
     };
 
-    # each time another one, for what has changed is not kept for a while
-    my $prepare = $name !~ /changed/ ? sub {} : sub {
-        my $id = run_id($small++);
-        $uri = "/keep/$id";
-        ask($uri) for 1 .. 3;
-        $pg->do('update run set name = name where id = ?', $id);
-    };
-
-    # before, so that what is done once a worker is done, and kept is kept
-    my $reused = reused();
+    # what a worker does once is done before
     $again->() for 1 .. 4;
-    $prepare->();
-    cmp_ok(reused() - $reused, '>', 0, "$name: is kept") if $name =~ /answer that is kept|changed/;
 
     my $good = $again->();
 
@@ -243,7 +216,6 @@ for my $path (@paths) {
         next if $number == $epoll && $name =~ /streams|file/;
 
         while ($n <= $most * ($name =~ /JSON/ ? 4 : 1)) {
-            $prepare->();
             fail_in($worker, $number, $n, $number == $send ? $n + 1 : $n);
             my $answer = $again->();
             my $failed = failed();

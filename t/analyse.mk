@@ -9,7 +9,7 @@ include unit/nginx.mk
 INCS   += -I $(TREE)/src/http -I $(TREE)/src/http/modules \
           -I $(TREE)/src/http/v2 \
           $(shell pkg-config --cflags-only-I libpq jansson)
-SOURCES = $(wildcard $(TOP)/*.c $(TOP)/src/*.c)
+SOURCES = $(wildcard $(TOP)/*.c $(TOP)/src/*/*.c)
 
 .DEFAULT_GOAL = all
 .PHONY: all $(SOURCES)

@@ -1,5 +1,5 @@
 
-/* text and strings: src/ngx_lunary_json.c, src/ngx_lunary_camel.c */
+/* text and strings: src/json/ */
 
 
 #include "unit.h"

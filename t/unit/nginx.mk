@@ -9,7 +9,8 @@ HEADERS   ?= $(TOP)/build/headers
 SRC        = $(TOP)/src
 TREE      := $(abspath $(HEADERS))
 
-INCS       = -I $(SRC) -I $(TREE)/src/core -I $(TREE)/src/event \
+INCS       = -I $(SRC)/json -I $(SRC)/pg -I $(SRC)/http \
+             -I $(TREE)/src/core -I $(TREE)/src/event \
              -I $(TREE)/src/event/modules -I $(TREE)/src/os/unix \
              -I $(TREE)/objs
 WARN       = -Wall -Wextra -Werror -Wno-unused-parameter
@@ -17,7 +18,7 @@ SAN        = -fsanitize=address,undefined -fno-omit-frame-pointer \
              -fno-sanitize-recover=undefined -U_FORTIFY_SOURCE
 
 AUTO       = $(TREE)/objs/ngx_auto_config.h
-LUNARY     = $(wildcard $(SRC)/ngx_lunary_*.h)
+LUNARY     = $(wildcard $(SRC)/*/*.h)
 
 
 # the flags that Debian builds modules with, or some like them

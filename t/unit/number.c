@@ -1,5 +1,5 @@
 
-/* numbers: src/ngx_lunary_number.c */
+/* numbers: src/json/ngx_lunary_number.c */
 
 
 #include "unit.h"

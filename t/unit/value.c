@@ -1,5 +1,5 @@
 
-/* PostgreSQL's values as JSON tokens: src/ngx_lunary_value.c */
+/* PostgreSQL's values as JSON tokens: src/pg/ngx_lunary_value.c */
 
 
 #include "unit.h"

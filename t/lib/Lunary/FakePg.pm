@@ -78,7 +78,6 @@ sub auth { return ['R', pack('N', $_[0]) . ($_[1] // '')] }
 # a row of each statement: what the columns are is the module's business, so
 # a change there fails the good mode first
 
-my $fingerprint = text('f' x 32);
 my $tags = pack 'N5', 1, 1, 25, 2, 1;
 
 sub run_row {
@@ -97,7 +96,6 @@ sub run_row {
 
     push @row, text('private'), uuid($Project) if $statement =~ /key/;
     push @row, null(), null(), null() if $statement =~ /full/;
-    push @row, $fingerprint if $statement =~ /versions/;
 
     return @row;
 }
@@ -120,14 +118,13 @@ sub reply {
             ['C', "SELECT 1\0"], ready()) if $kind eq 'session';
     return (@head, columns(1), row(text('1s')), ['C', "SELECT 1\0"], ready())
         if $kind eq 'interval';
-    return (@head, columns(3), row(bool(1), bool(0), bool(1)),
-            ['C', "SELECT 1\0"], ready()) if $kind eq 'probe';
+    return (@head, columns(1), row(bool(0)), ['C', "SELECT 1\0"], ready())
+        if $kind eq 'probe';
     return (ready()) if $kind eq 'check';
 
     my @rows = map { [run_row($kind, $_)] } 0 .. 2;
 
     @rows = [bool(1), text('private'), uuid($Project)] if $kind =~ /head/;
-    @rows = [$fingerprint] if $kind eq 'lunary_check';
 
     return (($prepared ? () : $head[0]), $head[1],
             columns(scalar @{ $rows[0] }), map({ row(@$_) } @rows),
@@ -202,7 +199,6 @@ my $fatal = failure('FATAL', '57P01', 'terminating');
 my $error = failure('ERROR', '22012', 'division by zero');
 my $garbage = join '', map { chr(($_ * 7919) % 251) } 1 .. 3000;
 my $flood = $ENV{LUNARY_FLOOD} // 4000;
-my $looks = 0;
 
 # name => [when, how, statuses]
 
@@ -264,11 +260,8 @@ my %modes = (
     probe_wide    => ['probe', instead(['1', ''], ['2', ''], columns(70),
                       row(map { bool(1) } 1 .. 70), ['C', "SELECT 1\0"],
                       ready()), 503],
-    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(3),
-                      row(text('t'), text('false'), text('true')),
-                      ['C', "SELECT 1\0"], ready()), 503],
-    look_early    => ['probe', sub { ++$looks == 2 ? before('T', ready())->(@_)
-                      : @_ }, 200],
+    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(1),
+                      row(text('true')), ['C', "SELECT 1\0"], ready()), 503],
     probe_copy    => ['probe', instead(['H', pack('Cnn', 0, 1, 0)], ready()),
                       qr/50[034]/],
 
@@ -439,39 +432,6 @@ my %modes = (
     rows_then_mute => ['answer', sub { many(sub { () }, @_) }, 'cut'],
 );
 
-# with answers that are kept: for five in a row
-
-my %kept = (
-    kept_good     => ['none', undef, '200 200 200 200 200'],
-    kept_short    => ['of versions', sub { first(28, text('f'), @_) },
-                      '200 500 500 500 500'],
-    kept_long     => ['of versions', sub { first(28, text('f' x 33), @_) },
-                      '200 500 500 500 500'],
-    kept_null     => ['of versions', sub { map { $_->[0] eq 'D'
-                      ? ['D', substr($_->[1], 0, -36) . null()] : $_ } @_ },
-                      '200 200 200 200 200'],
-    kept_column   => ['of versions', instead(['1', ''], ['2', ''], columns(28),
-                      row(run_row('main', 0)), ['C', "SELECT 1\0"], ready()),
-                      '200 500 500 500 500'],
-    check_short   => ['of check', column(0, text('f')), '200 200 500 500 500'],
-    check_long    => ['of check', column(0, text('f' x 33)),
-                      '200 200 500 500 500'],
-    check_null    => ['of check', column(0, null()), '200 200 200 200 200'],
-    check_other   => ['of check', column(0, text('g' x 32)),
-                      '200 200 200 200 200'],
-    check_none    => ['of check', without('D'), '200 200 200 200 200'],
-    check_two     => ['of check', after('D', row(text('g' x 32))),
-                      '200 200 200 200 200'],
-    check_columns => ['of check', instead(['1', ''], ['2', ''], columns(2),
-                      row(text('f' x 32), null()), ['C', "SELECT 1\0"],
-                      ready()), '200 200 500 500 500'],
-    check_error   => ['of check', instead($error, ready()),
-                      '200 200 500 500 500'],
-    check_gone    => ['of check', instead(undef), '200 200 503 503 503'],
-    check_mute    => ['of check', instead(), '200 200 504 504 504'],
-);
-%modes = (%modes, %kept);
-
 sub many {
     my ($end, @messages) = @_;
 
@@ -482,11 +442,8 @@ sub many {
 }
 
 sub modes {
-    return map { [$_, $modes{$_}[2]] } grep { !$kept{$_} } sort keys %modes;
+    return map { [$_, $modes{$_}[2]] } sort keys %modes;
 }
-
-sub kept_modes { return map { [$_, $kept{$_}[2]] } sort keys %kept }
-
 
 # random damage to the messages of a greeting, a session or an answer
 

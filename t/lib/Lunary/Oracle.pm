@@ -22,9 +22,6 @@ use POSIX ();
 
 my $json = JSON::XS->new;
 
-# Whether a deleted chat may give a thread its first message.
-our $FirstMessageOfDeleted = 0;
-
 
 sub new {
     my ($class, $dbh) = @_;
@@ -58,8 +55,6 @@ sub load {
         . ' completion_tokens, cost::text,'
         . ' feedback::text, input::text, output::text, error::text,'
         . ' params::text, metadata::text, '
-        . ($has{is_deleted} ? 'coalesce(is_deleted, false) as is_deleted, '
-                            : '')
         . ($has{sibling_run_id} ? 'sibling_run_id, ' : '')
         . $time->('created_at', 'created_at') . ', '
         . $time->('ended_at', 'ended_at')
@@ -129,7 +124,7 @@ sub related {
     my $data = $self->{project}{$project} // $self->load($project);
     my $start = $data->{run}{$root};
 
-    return if !$start || $start->{is_deleted};
+    return if !$start;
 
     my (%seen, @set);
     my @todo = $start;
@@ -141,7 +136,7 @@ sub related {
     }
 
     return [map { $data->{item}{$_->{id}} //= $self->item($data, $_) }
-            sort { by_time($a, $b) } grep { !$_->{is_deleted} } @set];
+            sort { by_time($a, $b) } @set];
 }
 
 
@@ -236,11 +231,8 @@ sub messages {
         for my $text (@$chat{qw( input output )}) {
             my @messages = elements($text);
 
-            $count += @messages if !$chat->{is_deleted};
-
-            $first //= $messages[0]
-                if @messages
-                   && (!$chat->{is_deleted} || $FirstMessageOfDeleted);
+            $count += @messages;
+            $first //= $messages[0];
         }
     }
 

@@ -29,8 +29,6 @@ static ngx_int_t ngx_http_lunary_runs_verdict(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row, int column);
 static ngx_int_t ngx_http_lunary_runs_head(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
-static ngx_int_t ngx_http_lunary_runs_fingerprint(ngx_http_lunary_ctx_t *ctx,
-    PGresult *res, int row, int column);
 static ngx_int_t ngx_http_lunary_runs_run(ngx_http_lunary_row_t *w);
 static ngx_int_t ngx_http_lunary_runs_identity(ngx_http_lunary_row_t *w);
 static ngx_int_t ngx_http_lunary_runs_times(ngx_http_lunary_row_t *w);
@@ -76,12 +74,6 @@ ngx_http_lunary_runs_ask(ngx_http_lunary_ctx_t *ctx)
 {
     ngx_lunary_query_t *q = &ctx->query;
 
-    /* by what is known of the answer */
-
-    static const ngx_uint_t  statements[] = {
-        NGX_HTTP_LUNARY_MAIN, NGX_HTTP_LUNARY_VERSIONS, NGX_HTTP_LUNARY_CHECK
-    };
-
     if (ctx->head) {
         q->statement = ctx->has_project ? NGX_HTTP_LUNARY_HEAD
                                         : NGX_HTTP_LUNARY_KEY_HEAD;
@@ -90,16 +82,14 @@ ngx_http_lunary_runs_ask(ngx_http_lunary_ctx_t *ctx)
         q->statement = NGX_HTTP_LUNARY_FULL;
 
     } else if (ctx->has_project) {
-        q->statement = statements[ctx->answer];
+        q->statement = NGX_HTTP_LUNARY_MAIN;
 
     } else {
         q->statement = NGX_HTTP_LUNARY_KEY_MAIN;
     }
 
     ctx->by_key = !ctx->has_project;
-    ctx->checking = (q->statement == NGX_HTTP_LUNARY_CHECK);
     ctx->full = (q->statement == NGX_HTTP_LUNARY_FULL);
-    ctx->has_fingerprint = 0;
     ctx->needs_full = 0;
     ctx->found = 0;
 
@@ -125,19 +115,6 @@ ngx_http_lunary_runs_row(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 
     if (ctx->head) {
         return ngx_http_lunary_runs_head(ctx, res, row);
-    }
-
-    if (statement == NGX_HTTP_LUNARY_CHECK) {
-        return ngx_http_lunary_runs_fingerprint(ctx, res, row,
-                                           NGX_HTTP_LUNARY_CHECK_FINGERPRINT);
-    }
-
-    if (statement == NGX_HTTP_LUNARY_VERSIONS
-        && ngx_http_lunary_runs_fingerprint(ctx, res, row,
-                                            NGX_HTTP_LUNARY_MAIN_FINGERPRINT)
-           != NGX_OK)
-    {
-        return NGX_DECLINED;
     }
 
     if (statement == NGX_HTTP_LUNARY_KEY_MAIN
@@ -257,32 +234,6 @@ ngx_http_lunary_runs_head(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
     }
 
     ctx->found = *there;
-
-    return NGX_OK;
-}
-
-
-/* null: the run is not there, or nothing can be told of its versions */
-
-static ngx_int_t
-ngx_http_lunary_runs_fingerprint(ngx_http_lunary_ctx_t *ctx, PGresult *res,
-    int row, int column)
-{
-    size_t   len;
-    u_char  *p;
-
-    p = ngx_lunary_pg_value(res, row, column, &len);
-
-    if (p == NULL || ctx->has_fingerprint) {
-        return NGX_OK;
-    }
-
-    if (len != NGX_HTTP_LUNARY_FINGERPRINT_LEN) {
-        return NGX_DECLINED;
-    }
-
-    ngx_memcpy(ctx->fingerprint, p, NGX_HTTP_LUNARY_FINGERPRINT_LEN);
-    ctx->has_fingerprint = 1;
 
     return NGX_OK;
 }

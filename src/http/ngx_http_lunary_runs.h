@@ -13,13 +13,13 @@
 
 /*
  * chooses the statement and the parameters for what the context has: a key or
- * a project, HEAD or GET, a kept answer or none, a first query or the full one
+ * a project, HEAD or GET, a first query or the full one
  */
 void ngx_http_lunary_runs_ask(ngx_http_lunary_ctx_t *ctx);
 
 /*
- * takes a row: the verdict on the key, whether the run is there and the
- * fingerprint go to the context, a run goes to the stream.  NGX_OK;
+ * takes a row: the verdict on the key and whether the run is there go to the
+ * context, a run goes to the stream.  NGX_OK;
  * NGX_ERROR: the stream failed; NGX_DECLINED: no such row can be
  */
 ngx_int_t ngx_http_lunary_runs_row(ngx_http_lunary_ctx_t *ctx, PGresult *res,

@@ -107,9 +107,6 @@ typedef struct {
     /* the query under way keeps others waiting behind it */
     void                    (*slow)(ngx_lunary_conn_t *c);
 
-    /* the schema is not what this session's statements were made for */
-    void                    (*outdated)(ngx_lunary_conn_t *c);
-
     /*
      * the session is gone; if it "broke", "pg.sqlstate" and "pg.reason" say
      * why.  Its queries are given back next, the last one first, with "head"
@@ -135,7 +132,6 @@ struct ngx_lunary_conn_s {
 
     ngx_uint_t                serial;      /* of this session */
     ngx_uint_t                features;    /* what the schema had */
-    ngx_msec_t                probe_time;  /* when that was asked */
     ngx_uint_t                prepared;    /* a bit a statement */
     ngx_msec_t                started;     /* when it began to connect */
     ngx_msec_t                connect;     /* what that took */

@@ -132,7 +132,6 @@ ngx_lunary_pool_owner(ngx_lunary_pool_t *pool)
     owner->failed = ngx_lunary_recovery_failed;
     owner->late = ngx_lunary_recovery_late;
     owner->slow = ngx_lunary_pool_slow;
-    owner->outdated = ngx_lunary_recovery_outdated;
     owner->broke = ngx_lunary_recovery_broke;
     owner->stranded = ngx_lunary_recovery_stranded;
     owner->gone = ngx_lunary_pool_gone;

@@ -222,7 +222,6 @@ ngx_http_lunary_counters_request(ngx_http_lunary_ctx_t *ctx)
     if (ngx_http_lunary_served(ctx)) {
         (void) ngx_atomic_fetch_add(&sh->runs, ctx->nruns);
         (void) ngx_atomic_fetch_add(&sh->bytes, ctx->stream.length);
-        (void) ngx_atomic_fetch_add(&sh->reused, ctx->reused);
     }
 
     if (ctx->queued) {

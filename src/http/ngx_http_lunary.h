@@ -11,13 +11,6 @@
 #include "ngx_http_lunary_stream.h"
 
 
-/* SHA-256 */
-#define NGX_HTTP_LUNARY_FINGERPRINT_LEN  32
-
-/* lunary_answer_cache, in bytes */
-#define NGX_HTTP_LUNARY_ANSWERS_SIZE     (64 * 1024 * 1024)
-
-
 /* where a request ended, as $lunary_outcome tells and the metrics count */
 
 typedef enum {
@@ -59,23 +52,10 @@ typedef enum {
 } ngx_http_lunary_cache_e;
 
 
-/* what is known of an answer before the database is asked */
-
-typedef enum {
-    NGX_HTTP_LUNARY_ANSWER_NEW = 0,     /* nothing that is of use */
-    NGX_HTTP_LUNARY_ANSWER_SEEN,        /* it was served before */
-    NGX_HTTP_LUNARY_ANSWER_KEPT         /* and may be the same still */
-} ngx_http_lunary_answer_e;
-
-
 typedef struct {
     ngx_array_t                 pools;      /* of ngx_lunary_pool_t * */
     ngx_shm_zone_t             *status;     /* counters */
-    ngx_shm_zone_t             *answers;    /* or NULL */
-    size_t                      answers_size;   /* lunary_answer_cache */
     ngx_lunary_sql_t           *sql;
-
-    unsigned                    keys_cached:1;  /* in any location */
 } ngx_http_lunary_main_conf_t;
 
 
@@ -136,12 +116,10 @@ typedef struct {
     u_char                      run[NGX_LUNARY_UUID_LEN];
     u_char                      key[NGX_LUNARY_UUID_LEN];
     u_char                      project[NGX_LUNARY_UUID_LEN];
-    u_char                      fingerprint[NGX_HTTP_LUNARY_FINGERPRINT_LEN];
 
     ngx_uint_t                  nruns;
     ngx_http_lunary_key_e       verdict;        /* on the key */
     ngx_http_lunary_cache_e     cache;
-    ngx_http_lunary_answer_e    answer;
     ngx_http_lunary_outcome_e   outcome;
 
     /* in milliseconds, summed over the queries of the request */
@@ -153,12 +131,9 @@ typedef struct {
     unsigned                    head:1;         /* only whether it is there */
     unsigned                    has_project:1;
     unsigned                    by_key:1;       /* asked with the key */
-    unsigned                    checking:1;     /* asked for a fingerprint */
     unsigned                    full:1;         /* asked for all there is */
-    unsigned                    has_fingerprint:1;
     unsigned                    found:1;
     unsigned                    needs_full:1;   /* a second query is needed */
-    unsigned                    reused:1;       /* a kept answer was served */
     unsigned                    queued:1;       /* the times say something */
     unsigned                    connected:1;
     unsigned                    first_row:1;

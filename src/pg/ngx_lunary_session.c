@@ -31,6 +31,7 @@ static void ngx_lunary_session_resolved(ngx_lunary_walk_t *walk);
 static void ngx_lunary_session_refused(ngx_lunary_conn_t *c);
 static void ngx_lunary_session_opened(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_session_prepare(ngx_lunary_conn_t *c);
+static ngx_int_t ngx_lunary_session_probe(ngx_lunary_conn_t *c);
 static void ngx_lunary_session_established(ngx_lunary_conn_t *c);
 static void ngx_lunary_session_failed(ngx_lunary_pg_t *pg);
 static ngx_uint_t ngx_lunary_session_timed_out(ngx_lunary_conn_t *c);
@@ -180,7 +181,7 @@ ngx_lunary_session_prepare(ngx_lunary_conn_t *c)
 }
 
 
-ngx_int_t
+static ngx_int_t
 ngx_lunary_session_probe(ngx_lunary_conn_t *c)
 {
     ngx_lunary_flight_t  *f;
@@ -188,7 +189,6 @@ ngx_lunary_session_probe(ngx_lunary_conn_t *c)
     f = ngx_lunary_flights_push(c, NGX_LUNARY_FLIGHT_PROBE);
 
     ngx_lunary_flights_deadline(c, f, 1);
-    c->probe_time = ngx_current_msec;
 
     if (ngx_lunary_pg_query(&c->pg, NULL, c->owner->sql->probe, 0, NULL)
         != NGX_OK)
@@ -200,10 +200,7 @@ ngx_lunary_session_probe(ngx_lunary_conn_t *c)
 }
 
 
-/*
- * a boolean a feature, in binary: a byte each.  What is there must not be
- * guessed: without its column a deleted run would be served
- */
+/* a boolean for each feature, in binary: one byte */
 
 void
 ngx_lunary_session_features(ngx_lunary_flight_t *f, PGresult *res)

@@ -213,13 +213,6 @@ ngx_lunary_recovery_retire(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c)
 }
 
 
-void
-ngx_lunary_recovery_outdated(ngx_lunary_conn_t *c)
-{
-    ngx_lunary_recovery_renew(c->owner->data);
-}
-
-
 /* all sessions are to be made anew, but not again and again */
 
 static void

@@ -21,9 +21,6 @@ ngx_int_t ngx_lunary_session_init(ngx_lunary_conn_t *c,
 /* makes a session: "connected" and "usable" follow, or "unreachable" */
 void ngx_lunary_session_start(ngx_lunary_conn_t *c);
 
-/* looks at the schema, also in a session in use; NGX_OK or NGX_ERROR */
-ngx_int_t ngx_lunary_session_probe(ngx_lunary_conn_t *c);
-
 /* takes the row of that */
 void ngx_lunary_session_features(ngx_lunary_flight_t *f, PGresult *res);
 

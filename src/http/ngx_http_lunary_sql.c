@@ -12,8 +12,7 @@
  * "main" answers for a run without a parent in a tree without threads, which
  * is nearly every request; for any other it gives one row that says so, and
  * "full" is asked then.  Branches that are never taken still cost their
- * start-up, which is why "main" has none of them.  "versions" answers as
- * "main" does and adds a fingerprint of the answer; "check" gives that alone.
+ * start-up, which is why "main" has none of them.
  *
  * (x = y) is true: keeps indexes on project_id and type out of the plan.
  * offset 0: keeps each step of the recursion a lookup of its own.  any() with
@@ -21,21 +20,18 @@
  * statistics the planner else reads all of the one on (type, parent_run_id).
  * a.id + 0: all keys are looked through, in the same time for each.
  *
- * :D is the column of deleted runs or false, :S that of siblings or null,
- * :P the project.
+ * :S is the column of siblings or null, :P the project.
  */
 
 #define NGX_HTTP_LUNARY_ROOT                                                  \
     " from run r"                                                             \
-    " where r.id = $1::uuid and (r.project_id = :P) is true"                  \
-    " and (:D) is not true"
+    " where r.id = $1::uuid and (r.project_id = :P) is true"
 
 /* the walk down; a run below the root has one way to it */
 
-#define NGX_HTTP_LUNARY_CHILD(versions)                                       \
+#define NGX_HTTP_LUNARY_CHILD                                                 \
     " from t cross join lateral ("                                            \
-    "select" versions " r.id, r.ctid as tid, r.created_at, r.type,"           \
-    " r.feedback, (:D) is true as gone"                                       \
+    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback"            \
     " from run r"                                                             \
     " where r.parent_run_id = any (array[t.id]) and r.id <> $1::uuid"         \
     " and (r.project_id = :P) is true"                                        \
@@ -81,114 +77,49 @@
 #define NGX_HTTP_LUNARY_ONE                                                   \
     " order by 1 desc, 2, 3"                                                  \
     " limit case when exists (select from t"                                  \
-    " where t.type = 'thread' and not t.gone) then 1 end) s"
+    " where t.type = 'thread') then 1 end) s"
 
 
-#define NGX_HTTP_LUNARY_WALK(root, child)                                     \
+#define NGX_HTTP_LUNARY_WALK                                                  \
     "with recursive t as ("                                                   \
-    "select" root " r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"   \
-    " null::jsonb as pf, false as gone, r.parent_run_id is not null as need"  \
+    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"           \
+    " null::jsonb as pf, r.parent_run_id is not null as need"                 \
     NGX_HTTP_LUNARY_ROOT                                                      \
     " union all "                                                             \
-    "select" child " c.id, c.tid, c.created_at, c.type, c.feedback,"          \
-    " case t.type when 'chat' then t.feedback else t.pf end, c.gone, false"   \
-    NGX_HTTP_LUNARY_CHILD(root)                                               \
+    "select c.id, c.tid, c.created_at, c.type, c.feedback,"                   \
+    " case t.type when 'chat' then t.feedback else t.pf end, false"           \
+    NGX_HTTP_LUNARY_CHILD                                                     \
     " where not t.need) "
 
 #define NGX_HTTP_LUNARY_ROWS                                                  \
     " from (select t.need or t.type = 'thread' as need, t.created_at, t.id,"  \
     " case when not (t.need or t.type = 'thread') then t.tid end as tid,"     \
-    " t.pf from t where not t.gone"                                           \
+    " t.pf from t"                                                            \
     NGX_HTTP_LUNARY_ONE                                                       \
     NGX_HTTP_LUNARY_JOINS
 
 
 static const char  ngx_http_lunary_main_sql[] =
-    NGX_HTTP_LUNARY_WALK("", "")
+    NGX_HTTP_LUNARY_WALK
     NGX_HTTP_LUNARY_COLUMNS
     NGX_HTTP_LUNARY_ROWS;
-
-
-/*
- * The fingerprint of an answer: of all rows that it is made of, which ones
- * they are and in what version, as ctid and xmin tell; and which server says
- * so, for another one counts its own.  A version that can be seen was
- * committed, and its transaction writes no more, so that where all are the
- * same, so is what is in them.  Of a template's version only the template
- * counts, and that is told by its id.
- *
- * (true or ...): names the columns of which nothing is asked, so that "check"
- * fails as "main" does where one of them is gone; the planner drops it.  What
- * stands for a missing row is as long as the row's entry.
- */
-
-#define NGX_HTTP_LUNARY_VERSION_COLUMNS                                       \
-    " r.xmin as x, r.external_user_id as u, r.template_version_id as v,"
-
-#define NGX_HTTP_LUNARY_FINGERPRINT                                           \
-    "(select sha256(string_agg("                                              \
-    "uuid_send(t.id) || tidsend(t.tid) || xidsend(t.x)"                       \
-    " || case when t.u is null then '' else coalesce("                        \
-    "(select tidsend(e.ctid) || xidsend(e.xmin) from external_user e"         \
-    " where e.id = t.u and (true or (e.project_id, e.external_id,"            \
-    " e.created_at, e.last_seen, e.props) is null)),"                         \
-    " int8send(0) || int2send(0::int2)) end"                                  \
-    " || case when t.v is null then '' else coalesce("                        \
-    "(select int8send(p.id) || tidsend(p.ctid) || xidsend(p.xmin)"            \
-    " from template_version v"                                                \
-    " cross join lateral (select p.id, p.ctid, p.xmin from template p"        \
-    " where p.id = v.template_id"                                             \
-    " and (true or (p.project_id, p.slug) is null) offset 0) p"               \
-    " where v.id = t.v),"                                                     \
-    " int8send(0) || int8send(0) || int2send(0::int2)) end, '')"              \
-    " || timestamptz_send(pg_postmaster_start_time())) from t)"
-
-
-static const char  ngx_http_lunary_versions_sql[] =
-    NGX_HTTP_LUNARY_WALK(NGX_HTTP_LUNARY_VERSION_COLUMNS, " c.x, c.u, c.v,")
-    NGX_HTTP_LUNARY_COLUMNS ", " NGX_HTTP_LUNARY_FINGERPRINT
-    NGX_HTTP_LUNARY_ROWS;
-
-
-static const char  ngx_http_lunary_no_versions_sql[] =
-    NGX_HTTP_LUNARY_WALK("", "")
-    NGX_HTTP_LUNARY_COLUMNS ", null::bytea"
-    NGX_HTTP_LUNARY_ROWS;
-
-
-static const char  ngx_http_lunary_check_sql[] =
-    "with recursive t as ("
-    "select" NGX_HTTP_LUNARY_VERSION_COLUMNS " r.id, r.ctid as tid"
-    NGX_HTTP_LUNARY_ROOT
-    " and (true or (r.created_at, r.type, r.is_public, r.feedback, r.name,"
-    " r.ended_at, r.cost, r.prompt_tokens, r.completion_tokens, r.tags,"
-    " r.input, r.output, r.error, r.status, (:S)::uuid, r.params, r.metadata)"
-    " is null)"
-    " union all "
-    "select c.x, c.u, c.v, c.id, c.tid"
-    NGX_HTTP_LUNARY_CHILD(NGX_HTTP_LUNARY_VERSION_COLUMNS)
-    ") select " NGX_HTTP_LUNARY_FINGERPRINT;
-
-
-static const char  ngx_http_lunary_no_check_sql[] = "select null::bytea";
 
 
 static const char  ngx_http_lunary_key_main_sql[] =
     "with recursive k as materialized (" NGX_HTTP_LUNARY_KEY "), t as ("
     "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"
-    " null::jsonb as pf, false as gone, r.parent_run_id is not null as need,"
+    " null::jsonb as pf, r.parent_run_id is not null as need,"
     " r.project_id"
     " from k cross join lateral (select r.id, r.ctid, r.created_at, r.type,"
     " r.feedback, r.parent_run_id, r.project_id from run r"
     " where r.id = $1::uuid and (r.project_id = k.project_id) is true"
-    " and (:D) is not true offset 0) r where k.type = 'private'"
+    " offset 0) r where k.type = 'private'"
     " union all "
     "select c.id, c.tid, c.created_at, c.type, c.feedback,"
-    " case t.type when 'chat' then t.feedback else t.pf end, c.gone, false,"
+    " case t.type when 'chat' then t.feedback else t.pf end, false,"
     " t.project_id"
     " from t cross join lateral ("
-    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"
-    " (:D) is true as gone"
+    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback"
     " from run r"
     " where r.parent_run_id = any (array[t.id]) and r.id <> $1::uuid"
     " and (r.project_id = t.project_id) is true"
@@ -198,7 +129,7 @@ static const char  ngx_http_lunary_key_main_sql[] =
     " from (select t.need or t.type = 'thread' as need, t.created_at, t.id,"
     " case when not (t.need or t.type = 'thread') then t.tid end as tid, t.pf,"
     " k.type as key_type, k.project_id"
-    " from k left join t on not t.gone"
+    " from k left join t on true"
     NGX_HTTP_LUNARY_ONE
     NGX_HTTP_LUNARY_JOINS;
 
@@ -226,17 +157,16 @@ static const char  ngx_http_lunary_full_sql[] =
     " where up.n = 0 or (up.id <> up.mark and up.id <> $1::uuid)"
     "), t as ("
     "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"
-    " a.id as chat, a.feedback as pf, false as gone"
+    " a.id as chat, a.feedback as pf"
     " from run r left join (select up.id, up.feedback from up"
     " where up.n > 0 and up.type = 'chat' and up.id <> $1::uuid"
     " order by up.n limit 1) a on true"
     " where r.id = $1::uuid and (r.project_id = :P) is true"
-    " and (:D) is not true"
     " union all "
     "select c.id, c.tid, c.created_at, c.type, c.feedback,"
     " case t.type when 'chat' then t.id else t.chat end,"
-    " case t.type when 'chat' then t.feedback else t.pf end, c.gone"
-    NGX_HTTP_LUNARY_CHILD("")
+    " case t.type when 'chat' then t.feedback else t.pf end"
+    NGX_HTTP_LUNARY_CHILD
     ") "
     NGX_HTTP_LUNARY_COLUMNS ","
     " case when not s.cyclic then nullif(s.top, s.id) end,"
@@ -244,7 +174,7 @@ static const char  ngx_http_lunary_full_sql[] =
     "select m.message from (select c.input, c.output from ("
     "select r.input, r.output, r.created_at, r.id from run r"
     " where r.parent_run_id = any (array[s.id]) and (r.type = 'chat') is true"
-    " and (r.project_id = :P) is true and (:D) is not true"
+    " and (r.project_id = :P) is true"
     " order by r.parent_run_id offset 0) c"
     " order by c.created_at, c.id offset 0) c"
     " cross join lateral (select coalesce("
@@ -265,7 +195,7 @@ static const char  ngx_http_lunary_full_sql[] =
     " when 'null' then 0 else 1 end end), 0)::int8"
     " from (select r.input, r.output from run r"
     " where r.parent_run_id = any (array[s.id]) and (r.type = 'chat') is true"
-    " and (r.project_id = :P) is true and (:D) is not true"
+    " and (r.project_id = :P) is true"
     " order by r.parent_run_id offset 0) r) end"
     " from (select false as need, t.created_at, t.id, t.tid, t.type,"
     " a.top, a.cyclic, case when t.chat <> t.id then t.pf end as pf"
@@ -273,7 +203,7 @@ static const char  ngx_http_lunary_full_sql[] =
     "select (select up.id from up order by up.n desc limit 1) as top,"
     " exists (select from up where up.n > 0"
     " and (up.id = up.mark or up.id = $1::uuid)) as cyclic offset 0) a"
-    " where not t.gone order by t.created_at, t.id offset 0) s"
+    " order by t.created_at, t.id offset 0) s"
     NGX_HTTP_LUNARY_JOINS;
 
 
@@ -283,56 +213,35 @@ static const char  ngx_http_lunary_head_sql[] =
 
 static const char  ngx_http_lunary_key_head_sql[] =
     "select exists (select from run r where r.id = $1::uuid"
-    " and (r.project_id = k.project_id) is true and (:D) is not true"
+    " and (r.project_id = k.project_id) is true"
     " and k.type = 'private'), k.type, k.project_id"
     " from (" NGX_HTTP_LUNARY_KEY ") k";
 
 
-/* a boolean a feature; a table that is missing shows at the first query */
+/* a boolean for each feature; a missing table fails the first query */
 
 static const char  ngx_http_lunary_probe_sql[] =
     "select exists (select from pg_catalog.pg_attribute"
     " where attrelid = pg_catalog.to_regclass('run')"
-    " and attname = 'is_deleted' and not attisdropped),"
-    " exists (select from pg_catalog.pg_attribute"
-    " where attrelid = pg_catalog.to_regclass('run')"
-    " and attname = 'sibling_run_id' and not attisdropped),"
-    " (select count(*) = 4 from pg_catalog.pg_class where oid = any (array["
-    "pg_catalog.to_regclass('run'), pg_catalog.to_regclass('external_user'),"
-    " pg_catalog.to_regclass('template_version'),"
-    " pg_catalog.to_regclass('template')]) and relkind = 'r'"
-    " and pg_catalog.has_table_privilege(oid, 'select')"
-    " and pg_catalog.has_function_privilege("
-    "pg_catalog.to_regprocedure('sha256(bytea)'), 'execute'))";
+    " and attname = 'sibling_run_id' and not attisdropped)";
 
-#define NGX_HTTP_LUNARY_HAS_DELETED   1
-#define NGX_HTTP_LUNARY_HAS_SIBLING   2
-#define NGX_HTTP_LUNARY_HAS_VERSIONS  4
+#define NGX_HTTP_LUNARY_HAS_SIBLING   1
 
-
-/* "without": where rows have no versions, for they are not those of tables */
 
 typedef struct {
     const char  *name;
     const char  *sql;
-    const char  *without;
     const char  *project;
     int          columns;
 } ngx_http_lunary_statement_t;
 
 
 static ngx_http_lunary_statement_t  ngx_http_lunary_statements[] = {
-    { "lunary_main", ngx_http_lunary_main_sql, NULL, "$2::uuid", 28 },
-    { "lunary_versions", ngx_http_lunary_versions_sql,
-      ngx_http_lunary_no_versions_sql, "$2::uuid", 29 },
-    { "lunary_check", ngx_http_lunary_check_sql,
-      ngx_http_lunary_no_check_sql, "$2::uuid", 1 },
-    { "lunary_key_main", ngx_http_lunary_key_main_sql, NULL,
-      "s.project_id", 30 },
-    { "lunary_full", ngx_http_lunary_full_sql, NULL, "$2::uuid", 31 },
-    { "lunary_head", ngx_http_lunary_head_sql, NULL, "$2::uuid", 1 },
-    { "lunary_key_head", ngx_http_lunary_key_head_sql, NULL,
-      "k.project_id", 3 }
+    { "lunary_main", ngx_http_lunary_main_sql, "$2::uuid", 28 },
+    { "lunary_key_main", ngx_http_lunary_key_main_sql, "s.project_id", 30 },
+    { "lunary_full", ngx_http_lunary_full_sql, "$2::uuid", 31 },
+    { "lunary_head", ngx_http_lunary_head_sql, "$2::uuid", 1 },
+    { "lunary_key_head", ngx_http_lunary_key_head_sql, "k.project_id", 3 }
 };
 
 
@@ -382,10 +291,6 @@ ngx_http_lunary_sql_text(ngx_pool_t *pool,
 
     sql = statement->sql;
 
-    if (statement->without && !(features & NGX_HTTP_LUNARY_HAS_VERSIONS)) {
-        sql = statement->without;
-    }
-
     text = NULL;
     last = NULL;
     len = 0;
@@ -433,10 +338,6 @@ ngx_http_lunary_sql_value(ngx_http_lunary_statement_t *statement,
     ngx_uint_t features, char name)
 {
     switch (name) {
-
-    case 'D':
-        return (features & NGX_HTTP_LUNARY_HAS_DELETED) ? "r.is_deleted"
-                                                        : "false";
 
     case 'S':
         return (features & NGX_HTTP_LUNARY_HAS_SIBLING) ? "r.sibling_run_id"

@@ -84,19 +84,6 @@ ngx_http_lunary_stream_recycle(ngx_http_lunary_stream_t *s)
 }
 
 
-ngx_chain_t *
-ngx_http_lunary_stream_whole(ngx_http_lunary_stream_t *s)
-{
-    if (s->committed || s->failed) {
-        return NULL;
-    }
-
-    ngx_http_lunary_stream_take(s);
-
-    return s->length <= (off_t) s->whole ? s->ready : NULL;
-}
-
-
 /* the buffer is full: it is passed on, and another one taken */
 
 static ngx_int_t

@@ -51,7 +51,6 @@ typedef struct {
     ngx_atomic_t                  outcomes[NGX_HTTP_LUNARY_NOUTCOMES];
     ngx_atomic_t                  runs;
     ngx_atomic_t                  bytes;
-    ngx_atomic_t                  reused;
     ngx_atomic_t                  cache[NGX_HTTP_LUNARY_NCACHES];
     ngx_http_lunary_histogram_t   queue;
     ngx_http_lunary_histogram_t   first_row;

@@ -19,7 +19,6 @@ void ngx_lunary_recovery_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 void ngx_lunary_recovery_late(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 void ngx_lunary_recovery_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     ngx_uint_t head);
-void ngx_lunary_recovery_outdated(ngx_lunary_conn_t *c);
 void ngx_lunary_recovery_broke(ngx_lunary_conn_t *c);
 
 

@@ -3,7 +3,6 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary.h"
-#include "ngx_http_lunary_answers.h"
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_client.h"
 #include "ngx_http_lunary_counters.h"
@@ -27,7 +26,6 @@ static void ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx);
-static ngx_int_t ngx_http_lunary_reuse(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc);
 static void ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx);
@@ -207,10 +205,6 @@ ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
     if (ctx->cache == NGX_HTTP_LUNARY_CACHE_HIT) {
         ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
         ctx->has_project = 1;
-
-        if (!ctx->head) {
-            ctx->answer = ngx_http_lunary_answers_find(ctx);
-        }
     }
 }
 
@@ -286,7 +280,6 @@ ngx_http_lunary_again(ngx_lunary_query_t *q)
     }
 
     ctx->nruns = 0;
-    ctx->has_fingerprint = 0;
     ctx->found = 0;
     ctx->needs_full = 0;
 }
@@ -393,10 +386,6 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
 
     ngx_http_lunary_keep_key(ctx);
 
-    if (ctx->checking) {
-        return ngx_http_lunary_reuse(ctx);
-    }
-
     if (!ctx->found) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
     }
@@ -415,10 +404,6 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
         return ngx_http_lunary_unwritten(ctx);
     }
 
-    if (!ctx->full) {
-        ngx_http_lunary_answers_keep(ctx);
-    }
-
     return ngx_http_lunary_finish(ctx);
 }
 
@@ -433,27 +418,6 @@ ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx)
     rc = ngx_http_lunary_stream_finish(&ctx->stream);
 
     return rc == NGX_ERROR ? ngx_http_lunary_unwritten(ctx) : rc;
-}
-
-
-/* the answer was kept: it is served if it still is what the database has */
-
-static ngx_int_t
-ngx_http_lunary_reuse(ngx_http_lunary_ctx_t *ctx)
-{
-    switch (ngx_http_lunary_answers_take(ctx)) {
-
-    case NGX_OK:
-        ctx->reused = 1;
-
-        return ngx_http_lunary_finish(ctx);
-
-    case NGX_DECLINED:
-        return ngx_http_lunary_ask_again(ctx);
-
-    default: /* NGX_ERROR */
-        return ngx_http_lunary_unwritten(ctx);
-    }
 }
 
 

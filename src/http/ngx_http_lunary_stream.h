@@ -59,12 +59,6 @@ void ngx_http_lunary_stream_init(ngx_http_lunary_stream_t *s,
 void ngx_http_lunary_stream_reset(ngx_http_lunary_stream_t *s);
 
 /*
- * the whole answer so far, as long as it is held back and no more than
- * "whole"; the chain stays the stream's.  NULL: there is no such
- */
-ngx_chain_t *ngx_http_lunary_stream_whole(ngx_http_lunary_stream_t *s);
-
-/*
  * gives nginx what is ready, if the answer is a streaming one, and looks how
  * much of it left.  NGX_OK; NGX_AGAIN: the client has to catch up before more
  * rows are read; NGX_ERROR: the answer cannot go on

@@ -17,7 +17,7 @@
 #define NGX_LUNARY_STATEMENTS    8
 
 /* of the schema; and the sets of them */
-#define NGX_LUNARY_NFEATURES     3
+#define NGX_LUNARY_NFEATURES     1
 #define NGX_LUNARY_FEATURES      (1 << NGX_LUNARY_NFEATURES)
 
 
@@ -85,7 +85,6 @@ struct ngx_lunary_query_s {
     ngx_msec_t                waited;      /* its turn, in all */
     ngx_msec_t                queued;      /* when it last was put there */
     ngx_msec_t                sent;        /* when it last was sent */
-    ngx_msec_t                session;     /* since when that session stands */
     ngx_msec_t                first_row;   /* since then, if "rows" */
     ngx_msec_t                took;        /* since then, to the last row */
     ngx_msec_t                connect;     /* the connection's making */

@@ -7,9 +7,6 @@
 #include "ngx_lunary_sqlstate.h"
 
 
-/* how old, in milliseconds, what is known of the schema may become */
-#define NGX_LUNARY_PROBE_AGE  10000
-
 /* a query under way for longer, in milliseconds, is not to be waited behind */
 #define NGX_LUNARY_QUICK      20
 
@@ -34,9 +31,6 @@ static void ngx_lunary_conn_query_landed(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f);
 static void ngx_lunary_conn_unprepared(ngx_lunary_conn_t *c,
     ngx_lunary_flight_t *f);
-static void ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c,
-    ngx_lunary_flight_t *f);
-static void ngx_lunary_conn_outdated(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_rest(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_drained(ngx_lunary_pg_t *pg);
 static void ngx_lunary_conn_give_back(ngx_lunary_conn_t *c,
@@ -67,19 +61,6 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     const char           *name, *sql;
     ngx_lunary_flight_t  *f;
 
-    /*
-     * a column that is new is no error that would tell of it.  Behind a
-     * pooler nothing may go before the query
-     */
-
-    if (c->owner->prepare
-        && ngx_lunary_passed(c->probe_time + NGX_LUNARY_PROBE_AGE)
-        && ngx_lunary_session_probe(c) != NGX_OK)
-    {
-        c->retire = 1;
-        return NGX_ERROR;
-    }
-
     f = ngx_lunary_flights_push(c, NGX_LUNARY_FLIGHT_QUERY);
 
     f->query = q;
@@ -89,7 +70,6 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     q->state = NGX_LUNARY_QUERY_SENT;
     q->conn = c;
     q->sent = ngx_current_msec;
-    q->session = c->started + c->connect;
     q->rows = 0;
 
     name = c->owner->prepare ? c->owner->sql->names[q->statement] : NULL;
@@ -356,7 +336,10 @@ ngx_lunary_conn_landed(ngx_lunary_conn_t *c)
         return;
 
     default:
-        ngx_lunary_conn_setup_landed(c, &f);
+
+        if (ngx_lunary_session_landed(c, &f) == NGX_DONE) {
+            ngx_lunary_conn_rest(c);
+        }
     }
 }
 
@@ -445,51 +428,6 @@ ngx_lunary_conn_unprepared(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
             ngx_memcpy(behind->sqlstate, f->sqlstate, NGX_LUNARY_SQLSTATE_LEN);
         }
     }
-}
-
-
-static void
-ngx_lunary_conn_setup_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
-{
-    if (c->state == NGX_LUNARY_CONN_CONNECTING) {
-
-        if (ngx_lunary_session_landed(c, f) == NGX_DONE) {
-            ngx_lunary_conn_rest(c);
-        }
-
-        return;
-    }
-
-    if (f->found && f->features == c->features) {
-        ngx_lunary_conn_rest(c);
-        return;
-    }
-
-    if (!f->found) {
-        c->owner->failed(c, NULL, f->sqlstate);
-    }
-
-    ngx_lunary_conn_outdated(c);
-}
-
-
-/*
- * another schema, or nobody knows which: what was sent behind the look at it
- * is asked anew.  No row of that was given, and nobody is the wiser
- */
-
-static void
-ngx_lunary_conn_outdated(ngx_lunary_conn_t *c)
-{
-    ngx_uint_t  i;
-
-    for (i = c->nflights; i > 0; i--) {
-        ngx_lunary_conn_give_back(c, ngx_lunary_flights_at(c, i - 1));
-    }
-
-    c->owner->outdated(c);
-
-    ngx_lunary_session_end(c);
 }
 
 

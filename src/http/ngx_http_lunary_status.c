@@ -66,8 +66,6 @@ static ngx_http_lunary_metric_t  ngx_http_lunary_metrics[] = {
       "Runs served." },
     { "answer_bytes", offsetof(ngx_http_lunary_counters_t, bytes),
       "Bytes of JSON served, before any compression." },
-    { "answers_reused", offsetof(ngx_http_lunary_counters_t, reused),
-      "Answers that had not changed since they were kept." },
     { "connects", offsetof(ngx_http_lunary_counters_t, counts.connects),
       "Sessions made with the database." },
     { "connect_failures",
