@@ -1,271 +1,29 @@
 # Every configuration of conf/ as it is, but for its paths, addresses and
 # ports, before real servers: it starts, serves, and does what its comments
-# say.
+# say.  drop-in.conf has a file of its own.
 
 use strict;
 use warnings;
 
 use File::Basename qw( dirname );
 use File::Spec;
-use IO::Select;
-use IO::Socket::INET;
-use JSON::XS qw( decode_json );
-use POSIX ();
 use Test::More;
-use Time::HiRes qw( sleep time );
 
 use lib File::Spec->rel2abs(dirname(__FILE__) . '/lib');
 use Lunary::Client;
-use Lunary::Nginx;
+use Lunary::ConfFile qw( conf_nginx serves status );
 use Lunary::Pg;
 use Lunary::PgBouncer;
 use Lunary::Test;
-use Lunary::System qw( free_port project_dir read_file run_cmd write_file );
+use Lunary::System qw( free_port run_cmd write_file );
 
 my $pg = pg();
 my $uri = related_uri(101);
 my @bearer = (Authorization => 'Bearer ' . key('alpha'));
-my $jwt = 'Bearer eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiJ1MSJ9.c2lnbmF0dXJl';
-
-
-# a file of conf/ as an nginx of ours; %with: what to put in place of what
-
-sub nginx {
-    my ($name, %with) = @_;
-
-    my $nginx = Lunary::Nginx->new(allow => delete $with{allow});
-    my $dir = $nginx->{dir};
-    my $conf = read_file(project_dir() . "/conf/$name");
-    my $status = free_port();
-    my $http = $nginx->{port};
-
-    if ($with{https}) {
-        $with{qr/listen( +)443/} = "listen 127.0.0.1:$http";
-        $http = delete $with{https};
-    }
-
-    my $module = join '', map { "load_module $_;\n" } $nginx->modules;
-    my $user = $> == 0 ? 'user root;' : '';
-
-    $conf =~ s/^load_module .*$/$module/m or die "$name loads nothing";
-    $conf =~ s/^user .*$/$user/m;
-    $conf =~ s/^pid .*$/pid $dir\/nginx.pid;/m;
-    $conf =~ s/^error_log .*$/error_log $nginx->{log} info;/m;
-    $conf =~ s{/var/log/nginx/}{$dir/logs/}g;
-    $conf =~ s/listen( +)80;/listen 127.0.0.1:$http;/g;
-    $conf =~ s/127\.0\.0\.1:9145/127.0.0.1:$status/g;
-    $conf =~ s/^worker_processes .*$/worker_processes 1;/m;
-
-    my $temp = join "\n", map { "${_}_temp_path $dir/${_}_temp;" }
-                          qw( client_body proxy fastcgi scgi uwsgi lunary );
-    my $envs = join "\n", map { "env $_;" }
-               qw( LD_PRELOAD ASAN_OPTIONS UBSAN_OPTIONS LSAN_OPTIONS );
-
-    $conf =~ s/^http \{$/$envs\nhttp {\n$temp/m;
-
-    for my $what (keys %with) {
-        $conf =~ s/$what/$with{$what}/g or die "$name has no $what";
-    }
-
-    $nginx->configure(conf => $conf);
-    $nginx->{status_port} = $status;
-    $nginx->{http_port} = $http;
-
-    my ($code, $text) = $nginx->test;
-    is $code, 0, "$name: nginx -t" or diag $text;
-
-    return $nginx;
-}
-
-
-sub serves {
-    my ($nginx, $name) = @_;
-
-    my $answer = $nginx->client->get($uri, @bearer);
-
-    is $answer->{status}, 200, "$name: 200";
-    ok eval { @{ decode_json($answer->{body}) } }, "$name: runs";
-    is $nginx->client->get('/elsewhere', @bearer)->{status},
-        404, "$name: nothing else" if $name ne 'drop-in.conf';
-
-    status($nginx, $name, 200);
-}
-
-
-sub status {
-    my ($nginx, $name, $ready) = @_;
-
-    my $client = Lunary::Client->new(port => $nginx->{status_port});
-
-    is $client->get('/ready')->{status}, $ready, "$name: /ready is $ready";
-
-    my $metrics = $client->get('/metrics');
-    is $metrics->{status}, 200, "$name: /metrics";
-    like $metrics->{body}, qr/^# TYPE \w+ counter$/m, "$name: counters";
-}
 
 
 my $conninfo = $pg->conninfo;
 my $local = qr/host=127\.0\.0\.1 dbname=lunary user=lunary_ro/;
-
-
-# drop-in.conf, before a backend that tells what it was asked
-
-my $backend_port = free_port();
-my $backend_pid = backend($backend_port);
-
-sub backend {
-    my ($port) = @_;
-
-    my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
-        LocalPort => $port, Listen => 64, ReuseAddr => 1) or die "listen: $!";
-    my $pid = fork() // die "fork: $!";
-
-    return $pid if $pid;
-
-    $SIG{TERM} = $SIG{INT} = sub { POSIX::_exit(0) };
-
-    while (1) {
-        my $socket = $listen->accept or next;
-        my $text = '';
-
-        while ($text !~ /\r\n\r\n/ && sysread $socket, $text, 65536,
-               length $text) { }
-
-        my ($length) = $text =~ /^Content-Length: (\d+)\r$/mi;
-
-        $text =~ /\r\n\r\n/;
-        my $at = $+[0];
-        my $select = IO::Select->new($socket);
-
-        while (length($text) - $at < ($length || 0)) {
-            last if !$select->can_read(3);
-            last if !sysread $socket, $text, 65536, length $text;
-        }
-
-        my $status = $text =~ /^OPTIONS/ ? '204 No Content' : '200 OK';
-        my $body = $status =~ /^204/ ? '' : "backend\n$text";
-
-        print $socket "HTTP/1.1 $status\r\nX-Backend: yes\r\n"
-            . "Access-Control-Allow-Origin: https://app.example.com\r\n"
-            . "Vary: Origin\r\n"
-            . ($body eq '' ? '' : 'Content-Length: ' . length($body) . "\r\n")
-            . "Connection: close\r\n\r\n$body";
-        close $socket;
-    }
-}
-
-END {
-    if ($backend_pid) {
-        local $?;
-        kill TERM => $backend_pid;
-        waitpid $backend_pid, 0;
-    }
-}
-
-{
-    my $name = 'drop-in.conf';
-    my $nginx = nginx($name, $local => $conninfo,
-                      qr/127\.0\.0\.1:3333/ => "127.0.0.1:$backend_port");
-
-    $nginx->start;
-    serves($nginx, $name);
-
-    my $client = $nginx->client;
-    my $answer = $client->get($uri, @bearer, Origin => 'https://a.example');
-
-    is $answer->{header}{'access-control-allow-origin'}, 'https://a.example',
-        'CORS: the origin';
-    is $answer->{header}{'access-control-allow-credentials'}, 'true',
-        'CORS: credentials';
-    like $answer->{header}{vary}, qr/Origin/, 'CORS: Vary';
-    ok !$answer->{header}{'x-backend'}, 'from the module';
-
-    $answer = $client->get($uri, @bearer);
-    ok !exists $answer->{header}{"access-control-allow-$_"},
-        "no Origin: no access-control-allow-$_" for qw( origin credentials );
-
-    $answer = $client->get(related_uri(999999), @bearer,
-                           Origin => 'https://a.example');
-    is $answer->{status}, 404, 'a 404 is a 404';
-    ok !$answer->{header}{'x-backend'}, 'and does not fall through';
-    is $answer->{header}{'access-control-allow-origin'}, 'https://a.example',
-        'the page may see it';
-
-    # a session of the dashboard
-
-    $answer = $client->get("$uri?projectId=1&a=%2F", Authorization => $jwt,
-                           Origin => 'https://a.example', 'X-Any' => 'thing');
-    is $answer->{status}, 200, 'a JWT: the backend answers';
-    like $answer->{body}, qr/^backend\nGET \Q$uri\E\?projectId=1&a=%2F HTTP/,
-        'it is asked with the request as it came';
-    like $answer->{body}, qr/^Authorization: \Q$jwt\E\r$/mi,
-        'with its Authorization';
-    like $answer->{body}, qr/^X-Any: thing\r$/mi, 'and its other headers';
-    like $answer->{body}, qr/^X-Forwarded-For: 127\.0\.0\.1\r$/mi,
-        'and where it came from';
-    ok !exists $answer->{header}{'www-authenticate'},
-        'no header of the refusal is left';
-    is $answer->{header}{'access-control-allow-origin'},
-        'https://app.example.com', 'the CORS headers are the backend\'s';
-    unlike $answer->{header}{'cache-control'} // '', qr/no-store/,
-        'and no Cache-Control of the module';
-
-    $answer = $client->get($uri);
-    like $answer->{body}, qr/^backend\n/, 'no key: the backend answers';
-
-    $answer = $client->exchange('HEAD', $uri, Authorization => $jwt);
-    is $answer->{status}, 200, 'HEAD with a JWT';
-    ok $answer->{header}{'x-backend'}, 'by the backend';
-
-    # bodies come along
-
-    for my $size (17, 3000, 300_000) {
-        my $body = join '', map { chr 97 + $_ % 26 } 1 .. $size;
-
-        $answer = $client->exchange('POST', $uri, Authorization => $jwt,
-                                    body => $body);
-        is $answer->{status}, 200, "POST of $size bytes: the backend answers";
-        like $answer->{body}, qr/^backend\nPOST \Q$uri\E HTTP/,
-            'with the method';
-        ok index($answer->{body}, $body) > 0, 'and the body';
-
-        $answer = $client->exchange('GET', $uri, Authorization => $jwt,
-                                    body => $body);
-        ok index($answer->{body}, $body) > 0, "GET with $size bytes, too";
-    }
-
-    # the preflight
-
-    $answer = $client->exchange('OPTIONS', $uri,
-        Origin => 'https://a.example',
-        'Access-Control-Request-Method' => 'GET',
-        'Access-Control-Request-Headers' => 'authorization');
-    is $answer->{status}, 204, 'the preflight is the backend\'s';
-    ok $answer->{header}{'x-backend'}, 'indeed';
-    ok !exists $answer->{header}{allow}, 'no Allow of the refusal is left';
-
-    like $client->get('/v1/users?x=%20y')->{body},
-        qr{^backend\nGET /v1/users\?x=%20y HTTP}, 'everything else';
-
-    like $client->get(related_uri(101) . '/', @bearer)->{body},
-        qr/^backend\n/, 'also what only looks like the endpoint';
-
-    $nginx->stop;
-
-    my $log = read_file("$nginx->{dir}/logs/lunary.log");
-
-    like $log, qr{"GET \Q$uri\E HTTP/1\.1" 200 \d+ outcome=ok project=\S{36} runs=\d+ queue=\S+ connect=\S+ first_row=\d+\.\d+ query=\d+\.\d+ total=\d+\.\d+ sqlstate=- key_cache=(?:HIT|MISS)$}m,
-        'the log says where the time went';
-    like $log, qr/ key_cache=HIT$/m, 'and that the key was known';
-    like $log, qr{"GET \Q$uri\E\?projectId=1&a=%2F HTTP/1\.1" 200 \d+ outcome=denied },
-        'what the backend answered is there too, with its reason';
-    like $log, qr/"POST \Q$uri\E HTTP.* outcome=method /,
-        'whatever the reason';
-    unlike $log, qr{ /v1/users}, 'and nothing else';
-    unlike read_file("$nginx->{dir}/logs/access.log"), qr{/related HTTP},
-        'each in one log';
-}
 
 
 # replicas.conf: a standby and a primary
@@ -275,7 +33,7 @@ END {
     my $primary = Lunary::Pg->new;
     my $standby = $primary->standby;
 
-    my $nginx = nginx($name,
+    my $nginx = conf_nginx($name,
         qr/host=10\.0\.0\.12,10\.0\.0\.13,10\.0\.0\.11 port=5432/ =>
             "host=$standby->{socket_dir},127.0.0.1,$primary->{socket_dir} "
             . "port=$standby->{port}," . free_port() . ",$primary->{port}");
@@ -300,7 +58,7 @@ END {
 {
     my $name = 'pgbouncer.conf';
     my $bouncer = Lunary::PgBouncer->new($pg, mode => 'transaction');
-    my $nginx = nginx($name,
+    my $nginx = conf_nginx($name,
         qr/host=127\.0\.0\.1 port=6432 dbname=lunary user=lunary_ro/ =>
             $bouncer->conninfo);
 
@@ -327,7 +85,7 @@ END {
     chmod 0600, "$tls->{tls}/pgpass";
 
     my $plain = free_port();
-    my $nginx = nginx($name, https => $plain,
+    my $nginx = conf_nginx($name, https => $plain,
         qr/host=db\.example\.com hostaddr=10\.0\.0\.11/ =>
             "host=localhost hostaddr=127.0.0.1 port=$tls->{port}",
         qr{/etc/nginx/lunary/pgpass} => "$tls->{tls}/pgpass",
@@ -366,7 +124,7 @@ END {
 
 {
     my $name = 'limits.conf';
-    my $nginx = nginx($name, $local => $conninfo,
+    my $nginx = conf_nginx($name, $local => $conninfo,
         qr/rate=50r\/s/ => 'rate=1r/m', qr/rate=100r\/s/ => 'rate=2r/m',
         qr/burst=100 nodelay/ => 'burst=2 nodelay',
         qr/burst=200 nodelay/ => 'burst=9 nodelay');
