@@ -229,6 +229,19 @@ is scalar @lacking, 0, 'every run has its numbers and its parent';
 ok +(grep { !defined $_->{promptTokens} } @$runs), 'null is among them';
 
 
+# what a page asks for before it knows its run
+
+$answer = $client->get(related_uri('undefined') . '?projectId=1', @page,
+                       Authorization => $jwt);
+is $answer->{status}, 200, 'the run "undefined": 200';
+is $answer->{body}, '[]', 'and no runs';
+like $answer->{header}{'content-type'}, qr{^application/json}, 'in JSON';
+from_module($answer, 'undefined');
+
+is $client->get(related_uri('undefinedx'), @bearer)->{status}, 404,
+    'only that';
+
+
 # compression
 
 $answer = $client->get($uri, @bearer, 'Accept-Encoding' => 'gzip');
