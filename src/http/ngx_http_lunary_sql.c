@@ -221,11 +221,16 @@ static const char  ngx_http_lunary_key_head_sql[] =
 /* a boolean for each feature; a missing table fails the first query */
 
 static const char  ngx_http_lunary_probe_sql[] =
-    "select exists (select from pg_catalog.pg_attribute"
+    "select pg_catalog.pg_backend_pid() = $1::int4,"
+    " exists (select from pg_catalog.pg_attribute"
     " where attrelid = pg_catalog.to_regclass('run')"
     " and attname = 'sibling_run_id' and not attisdropped)";
 
-#define NGX_HTTP_LUNARY_HAS_SIBLING   1
+#define NGX_HTTP_LUNARY_PROBE_COLUMNS  2
+#define NGX_HTTP_LUNARY_HAS_SIBLING    (1 << 1)
+
+/* sets of features */
+#define NGX_HTTP_LUNARY_FEATURES       (1 << NGX_HTTP_LUNARY_PROBE_COLUMNS)
 
 
 typedef struct {
@@ -245,6 +250,20 @@ static ngx_http_lunary_statement_t  ngx_http_lunary_statements[] = {
 };
 
 
+typedef struct {
+    ngx_lunary_sql_t   sql;
+    const char        *names[NGX_HTTP_LUNARY_NSTATEMENTS];
+    const char        *texts[NGX_HTTP_LUNARY_NSTATEMENTS]
+                            [NGX_HTTP_LUNARY_FEATURES];
+} ngx_http_lunary_sql_t;
+
+
+static ngx_int_t ngx_http_lunary_sql_probed(ngx_lunary_sql_t *sql,
+    PGresult *res, ngx_uint_t *features, u_char *identity);
+static const char *ngx_http_lunary_sql_note(ngx_lunary_sql_t *sql,
+    ngx_uint_t features);
+static const char *ngx_http_lunary_sql_get_text(ngx_lunary_sql_t *sql,
+    ngx_uint_t statement, ngx_uint_t features);
 static const char *ngx_http_lunary_sql_text(ngx_pool_t *pool,
     ngx_http_lunary_statement_t *statement, ngx_uint_t features);
 static const char *ngx_http_lunary_sql_value(
@@ -254,20 +273,24 @@ static const char *ngx_http_lunary_sql_value(
 ngx_lunary_sql_t *
 ngx_http_lunary_sql(ngx_pool_t *pool)
 {
-    ngx_uint_t         i, k;
-    ngx_lunary_sql_t  *sql;
+    ngx_uint_t              i, k;
+    ngx_http_lunary_sql_t  *sql;
 
-    sql = ngx_pcalloc(pool, sizeof(ngx_lunary_sql_t));
+    sql = ngx_pcalloc(pool, sizeof(ngx_http_lunary_sql_t));
     if (sql == NULL) {
         return NULL;
     }
 
-    sql->probe = ngx_http_lunary_probe_sql;
+    sql->sql.probe = ngx_http_lunary_probe_sql;
+    sql->sql.probed = ngx_http_lunary_sql_probed;
+    sql->sql.note = ngx_http_lunary_sql_note;
+    sql->sql.names = sql->names;
+    sql->sql.text = ngx_http_lunary_sql_get_text;
 
     for (i = 0; i < NGX_HTTP_LUNARY_NSTATEMENTS; i++) {
         sql->names[i] = ngx_http_lunary_statements[i].name;
 
-        for (k = 0; k < NGX_LUNARY_FEATURES; k++) {
+        for (k = 0; k < NGX_HTTP_LUNARY_FEATURES; k++) {
             sql->texts[i][k] = ngx_http_lunary_sql_text(pool,
                                             &ngx_http_lunary_statements[i], k);
             if (sql->texts[i][k] == NULL) {
@@ -276,7 +299,52 @@ ngx_http_lunary_sql(ngx_pool_t *pool)
         }
     }
 
-    return sql;
+    return &sql->sql;
+}
+
+
+/* a boolean for each feature, in binary: one byte */
+
+static ngx_int_t
+ngx_http_lunary_sql_probed(ngx_lunary_sql_t *sql, PGresult *res,
+    ngx_uint_t *features, u_char *identity)
+{
+    int      i;
+    u_char  *value;
+    size_t   len;
+
+    if (PQnfields(res) != NGX_HTTP_LUNARY_PROBE_COLUMNS) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < NGX_HTTP_LUNARY_PROBE_COLUMNS; i++) {
+        value = ngx_lunary_pg_value(res, 0, i, &len);
+
+        if (value == NULL || len != 1) {
+            return NGX_ERROR;
+        }
+
+        if (*value) {
+            *features |= (ngx_uint_t) 1 << i;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+static const char *
+ngx_http_lunary_sql_note(ngx_lunary_sql_t *sql, ngx_uint_t features)
+{
+    return NULL;
+}
+
+
+static const char *
+ngx_http_lunary_sql_get_text(ngx_lunary_sql_t *sql, ngx_uint_t statement,
+    ngx_uint_t features)
+{
+    return ((ngx_http_lunary_sql_t *) sql)->texts[statement][features];
 }
 
 

@@ -58,8 +58,17 @@ ngx_int_t
 ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
 {
     ngx_uint_t            bit;
-    const char           *name, *sql;
+    const char           *name, *text;
+    ngx_lunary_sql_t     *sql;
     ngx_lunary_flight_t  *f;
+
+    sql = c->owner->sql;
+    text = sql->text(sql, q->statement, c->features);
+
+    if (text == NULL) {
+        c->retire = 1;
+        return NGX_ERROR;
+    }
 
     f = ngx_lunary_flights_push(c, NGX_LUNARY_FLIGHT_QUERY);
 
@@ -70,15 +79,16 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     q->state = NGX_LUNARY_QUERY_SENT;
     q->conn = c;
     q->sent = ngx_current_msec;
+    q->features = c->features;
+    q->identity = c->identity;
     q->rows = 0;
 
-    name = c->owner->prepare ? c->owner->sql->names[q->statement] : NULL;
-    sql = c->owner->sql->texts[q->statement][c->features];
+    name = c->owner->prepare ? sql->names[q->statement] : NULL;
     bit = (ngx_uint_t) 1 << q->statement;
 
     if (name && !(c->prepared & bit)) {
 
-        if (ngx_lunary_pg_prepare(&c->pg, name, sql) != NGX_OK) {
+        if (ngx_lunary_pg_prepare(&c->pg, name, text, q->nparams) != NGX_OK) {
             goto failed;
         }
 
@@ -88,7 +98,7 @@ ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
         c->prepared |= bit;
     }
 
-    if (ngx_lunary_pg_query(&c->pg, name, sql, q->nparams, q->params) != NGX_OK
+    if (ngx_lunary_pg_query(&c->pg, name, text, q->nparams, q->params) != NGX_OK
         || ngx_lunary_pg_sync(&c->pg) != NGX_OK)
     {
         goto failed;
@@ -206,7 +216,7 @@ ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
     for (row = 0; row < n; row++) {
 
         if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
-            ngx_lunary_session_features(f, res);
+            ngx_lunary_session_probed(c, f, res);
             return;
         }
 

@@ -40,7 +40,7 @@ typedef struct {
 } ngx_lunary_pool_conf_t;
 
 
-typedef struct {
+struct ngx_lunary_pool_s {
     ngx_lunary_pool_conf_t    conf;
     ngx_lunary_owner_t        owner;
     ngx_lunary_hosts_t        hosts;
@@ -71,7 +71,7 @@ typedef struct {
     ngx_atomic_t             *unreachable;      /* shared by all workers */
 
     unsigned                  down:1;           /* as this worker sees it */
-} ngx_lunary_pool_t;
+};
 
 
 /* sends what waits, and connects for the rest; no query hears of it */

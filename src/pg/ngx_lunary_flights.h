@@ -38,7 +38,6 @@ typedef struct {
     ngx_lunary_flight_e       kind;
     ngx_lunary_query_t       *query;       /* NULL: nobody waits for it */
     ngx_uint_t                statement;
-    ngx_uint_t                features;    /* what a probe found */
     ngx_msec_t                deadline;    /* to end; to have its turn */
     unsigned                  prepares:1;
     unsigned                  failed:1;
@@ -47,7 +46,7 @@ typedef struct {
                                               another, as "sqlstate" says */
     unsigned                  ended:1;     /* the last row was there */
     unsigned                  paused:1;    /* once: its client is slow */
-    unsigned                  found:1;     /* "features" says something */
+    unsigned                  found:1;     /* a probe's row was read */
     unsigned                  recalled:1;  /* its query went elsewhere */
     char                      sqlstate[NGX_LUNARY_SQLSTATE_LEN];
 } ngx_lunary_flight_t;
@@ -131,7 +130,8 @@ struct ngx_lunary_conn_s {
     ngx_lunary_walk_t         walk;
 
     ngx_uint_t                serial;      /* of this session */
-    ngx_uint_t                features;    /* what the schema had */
+    ngx_uint_t                features;    /* what the probe found */
+    u_char                    identity[NGX_LUNARY_IDENTITY_LEN];
     ngx_uint_t                prepared;    /* a bit a statement */
     ngx_msec_t                started;     /* when it began to connect */
     ngx_msec_t                connect;     /* what that took */

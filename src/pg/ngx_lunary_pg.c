@@ -5,9 +5,10 @@
 #include "ngx_lunary_pg.h"
 
 
-#define NGX_LUNARY_PG_MAX_PARAMS  2
+#define NGX_LUNARY_PG_MAX_PARAMS  3
 
-/* the OID of uuid is fixed in PostgreSQL's catalog */
+/* these OIDs are fixed in PostgreSQL's catalog */
+#define NGX_LUNARY_PG_INT4_OID    23
 #define NGX_LUNARY_PG_UUID_OID    2950
 
 
@@ -315,14 +316,17 @@ ngx_lunary_pg_open(ngx_lunary_pg_t *pg)
 }
 
 
-ngx_int_t
-ngx_lunary_pg_prepare(ngx_lunary_pg_t *pg, const char *name, const char *sql)
-{
-    static const Oid  types[NGX_LUNARY_PG_MAX_PARAMS] = {
-        NGX_LUNARY_PG_UUID_OID, NGX_LUNARY_PG_UUID_OID
-    };
+static const Oid  ngx_lunary_pg_types[NGX_LUNARY_PG_MAX_PARAMS] = {
+    NGX_LUNARY_PG_UUID_OID, NGX_LUNARY_PG_UUID_OID, NGX_LUNARY_PG_UUID_OID
+};
 
-    return PQsendPrepare(pg->conn, name, sql, NGX_LUNARY_PG_MAX_PARAMS, types)
+
+ngx_int_t
+ngx_lunary_pg_prepare(ngx_lunary_pg_t *pg, const char *name, const char *sql,
+    ngx_uint_t nparams)
+{
+    return PQsendPrepare(pg->conn, name, sql, (int) nparams,
+                         ngx_lunary_pg_types)
            ? NGX_OK : ngx_lunary_pg_break(pg);
 }
 
@@ -331,11 +335,8 @@ ngx_int_t
 ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name, const char *sql,
     ngx_uint_t nparams, u_char *const *params)
 {
-    static const Oid  types[NGX_LUNARY_PG_MAX_PARAMS] = {
-        NGX_LUNARY_PG_UUID_OID, NGX_LUNARY_PG_UUID_OID
-    };
-    static const int  lengths[NGX_LUNARY_PG_MAX_PARAMS] = { 16, 16 };
-    static const int  formats[NGX_LUNARY_PG_MAX_PARAMS] = { 1, 1 };
+    static const int  lengths[NGX_LUNARY_PG_MAX_PARAMS] = { 16, 16, 16 };
+    static const int  formats[NGX_LUNARY_PG_MAX_PARAMS] = { 1, 1, 1 };
 
     int                 sent;
     const char *const  *values;
@@ -346,11 +347,31 @@ ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name, const char *sql,
         sent = PQsendQueryPrepared(pg->conn, name, (int) nparams, values,
                                    lengths, formats, 1);
     } else {
-        sent = PQsendQueryParams(pg->conn, sql, (int) nparams, types, values,
-                                 lengths, formats, 1);
+        sent = PQsendQueryParams(pg->conn, sql, (int) nparams,
+                                 ngx_lunary_pg_types, values, lengths,
+                                 formats, 1);
     }
 
     return sent ? NGX_OK : ngx_lunary_pg_break(pg);
+}
+
+
+ngx_int_t
+ngx_lunary_pg_query_pid(ngx_lunary_pg_t *pg, const char *sql)
+{
+    static const Oid  type = NGX_LUNARY_PG_INT4_OID;
+    static const int  length = 4;
+    static const int  format = 1;
+
+    uint32_t     pid;
+    const char  *value;
+
+    pid = htonl((uint32_t) PQbackendPID(pg->conn));
+    value = (const char *) &pid;
+
+    return PQsendQueryParams(pg->conn, sql, 1, &type, &value, &length, &format,
+                             1)
+           ? NGX_OK : ngx_lunary_pg_break(pg);
 }
 
 

@@ -76,9 +76,12 @@ ngx_int_t ngx_lunary_pg_connect(ngx_lunary_pg_t *pg,
  * called, not before the return
  */
 ngx_int_t ngx_lunary_pg_prepare(ngx_lunary_pg_t *pg, const char *name,
-    const char *sql);
+    const char *sql, ngx_uint_t nparams);
 ngx_int_t ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name,
     const char *sql, ngx_uint_t nparams, u_char *const *params);
+
+/* the same for a text whose only parameter is PQbackendPID(), as int4 */
+ngx_int_t ngx_lunary_pg_query_pid(ngx_lunary_pg_t *pg, const char *sql);
 
 /*
  * ends what was sent since the last one, and sends it.  An error stays within

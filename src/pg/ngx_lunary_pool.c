@@ -169,6 +169,8 @@ ngx_lunary_pool_query(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
         return NGX_BUSY;
     }
 
+    q->pool = pool;
+
     ngx_lunary_waiting_add(&pool->waiting, q, q->front);
     ngx_lunary_dispatch(pool);
 
@@ -177,6 +179,13 @@ ngx_lunary_pool_query(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
     }
 
     return NGX_OK;
+}
+
+
+void
+ngx_lunary_pool_outdated(ngx_lunary_query_t *q)
+{
+    ngx_lunary_recovery_renew(q->pool);
 }
 
 

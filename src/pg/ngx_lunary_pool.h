@@ -31,6 +31,12 @@ void ngx_lunary_pool_stop(ngx_lunary_pool_t *pool);
 ngx_int_t ngx_lunary_pool_query(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q);
 
+/*
+ * the schema changed under the session that answers the query: no session
+ * that was made before takes another query
+ */
+void ngx_lunary_pool_outdated(ngx_lunary_query_t *q);
+
 /* these call nobody */
 
 /* forgets a query, wherever it is; nothing more is heard of it */

@@ -13,16 +13,21 @@
 #include "ngx_lunary_pg.h"
 
 
-#define NGX_LUNARY_QUERY_PARAMS  2
-#define NGX_LUNARY_STATEMENTS    8
+#define NGX_LUNARY_QUERY_PARAMS  3
+#define NGX_LUNARY_STATEMENTS    16
+#define NGX_LUNARY_IDENTITY_LEN  64
 
-/* of the schema; and the sets of them */
-#define NGX_LUNARY_NFEATURES     1
-#define NGX_LUNARY_FEATURES      (1 << NGX_LUNARY_NFEATURES)
+/*
+ * A bit of a connection's features: the session belongs to this connection
+ * alone, it is not one of a pooler's.  The other bits are the SQL's.
+ */
+#define NGX_LUNARY_FEATURE_OWN   (1 << 0)
 
 
 typedef struct ngx_lunary_conn_s     ngx_lunary_conn_t;
 typedef struct ngx_lunary_query_s    ngx_lunary_query_t;
+typedef struct ngx_lunary_pool_s     ngx_lunary_pool_t;
+typedef struct ngx_lunary_sql_s      ngx_lunary_sql_t;
 typedef struct ngx_lunary_waiting_s  ngx_lunary_waiting_t;
 
 
@@ -35,17 +40,36 @@ typedef enum {
 } ngx_lunary_result_e;
 
 
-/* where the SQL comes from: the floor above knows it, this one sends it */
+/* the SQL, which is the business of whoever owns the pool */
 
-typedef struct {
-    const char               *probe;       /* a row of NGX_LUNARY_NFEATURES
-                                              booleans */
-    const char               *names[NGX_LUNARY_STATEMENTS];
+struct ngx_lunary_sql_s {
 
-    /* for each set of features, a bit a boolean of the probe */
-    const char               *texts[NGX_LUNARY_STATEMENTS]
-                                   [NGX_LUNARY_FEATURES];
-} ngx_lunary_sql_t;
+    /*
+     * asked once per connection, returns one row; its only parameter, $1, is
+     * PQbackendPID() of the connection as int4
+     */
+    const char               *probe;
+
+    /*
+     * reads the probe's row: sets the features, and an identity that is kept
+     * for the connection (NGX_LUNARY_IDENTITY_LEN bytes, zeroed before).
+     * NGX_OK, or NGX_ERROR for a row that is no good
+     */
+    ngx_int_t               (*probed)(ngx_lunary_sql_t *sql, PGresult *res,
+                                      ngx_uint_t *features, u_char *identity);
+
+    /* what to warn of, once per connection, or NULL */
+    const char             *(*note)(ngx_lunary_sql_t *sql,
+                                    ngx_uint_t features);
+
+    /* of the prepared statements, NGX_LUNARY_STATEMENTS at most */
+    const char *const        *names;
+
+    /* a statement's text; the callee keeps it.  NULL: no memory */
+    const char             *(*text)(ngx_lunary_sql_t *sql,
+                                    ngx_uint_t statement,
+                                    ngx_uint_t features);
+};
 
 
 typedef enum {
@@ -60,6 +84,12 @@ struct ngx_lunary_query_s {
     ngx_queue_t               queue;       /* of those that wait */
     ngx_lunary_query_state_e  state;
     ngx_lunary_conn_t        *conn;        /* while sent */
+    ngx_lunary_pool_t        *pool;        /* which was asked last */
+
+    /* of the connection, while sent; valid within "row" */
+    ngx_uint_t                features;
+    const u_char             *identity;
+
     ngx_lunary_waiting_t     *waiting;     /* where it last did */
 
     ngx_uint_t                statement;

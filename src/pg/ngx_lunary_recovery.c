@@ -20,7 +20,6 @@ static void ngx_lunary_recovery_retry(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q, ngx_lunary_result_e otherwise);
 static void ngx_lunary_recovery_retire(ngx_lunary_pool_t *pool,
     ngx_lunary_conn_t *c);
-static void ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool);
 
 
 void
@@ -215,7 +214,7 @@ ngx_lunary_recovery_retire(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c)
 
 /* all sessions are to be made anew, but not again and again */
 
-static void
+void
 ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool)
 {
     ngx_uint_t          i;

@@ -21,5 +21,8 @@ void ngx_lunary_recovery_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     ngx_uint_t head);
 void ngx_lunary_recovery_broke(ngx_lunary_conn_t *c);
 
+/* replaces all sessions, but not more often than once a second */
+void ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool);
+
 
 #endif /* _NGX_LUNARY_RECOVERY_H_INCLUDED_ */

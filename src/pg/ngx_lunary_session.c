@@ -94,6 +94,7 @@ ngx_lunary_session_attempt(ngx_lunary_conn_t *c)
         c->first = 0;
         c->nflights = 0;
         c->features = 0;
+        ngx_memzero(c->identity, NGX_LUNARY_IDENTITY_LEN);
         c->prepared = 0;
         c->largest = 0;
 
@@ -190,9 +191,7 @@ ngx_lunary_session_probe(ngx_lunary_conn_t *c)
 
     ngx_lunary_flights_deadline(c, f, 1);
 
-    if (ngx_lunary_pg_query(&c->pg, NULL, c->owner->sql->probe, 0, NULL)
-        != NGX_OK)
-    {
+    if (ngx_lunary_pg_query_pid(&c->pg, c->owner->sql->probe) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -200,32 +199,15 @@ ngx_lunary_session_probe(ngx_lunary_conn_t *c)
 }
 
 
-/* a boolean for each feature, in binary: one byte */
-
 void
-ngx_lunary_session_features(ngx_lunary_flight_t *f, PGresult *res)
+ngx_lunary_session_probed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
+    PGresult *res)
 {
-    int      i;
-    u_char  *value;
-    size_t   len;
+    ngx_lunary_sql_t  *sql;
 
-    if (PQnfields(res) != NGX_LUNARY_NFEATURES) {
-        return;
-    }
+    sql = c->owner->sql;
 
-    for (i = 0; i < NGX_LUNARY_NFEATURES; i++) {
-        value = ngx_lunary_pg_value(res, 0, i, &len);
-
-        if (value == NULL || len != 1) {
-            return;
-        }
-
-        if (*value) {
-            f->features |= (ngx_uint_t) 1 << i;
-        }
-    }
-
-    f->found = 1;
+    f->found = (sql->probed(sql, res, &c->features, c->identity) == NGX_OK);
 }
 
 
@@ -237,10 +219,6 @@ ngx_lunary_session_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
     {
         ngx_lunary_session_lost(c, f->sqlstate, (char *) c->pg.reason);
         return NGX_ERROR;
-    }
-
-    if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
-        c->features = f->features;
     }
 
     if (c->nflights) {
@@ -256,8 +234,11 @@ ngx_lunary_session_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
 static void
 ngx_lunary_session_established(ngx_lunary_conn_t *c)
 {
-    ngx_msec_t  lifetime;
+    ngx_msec_t         lifetime;
+    const char        *note;
+    ngx_lunary_sql_t  *sql;
 
+    sql = c->owner->sql;
     lifetime = c->owner->lifetime;
 
     c->connect = ngx_current_msec - c->started;
@@ -272,6 +253,13 @@ ngx_lunary_session_established(ngx_lunary_conn_t *c)
     c->pg.reason[0] = '\0';
 
     ngx_lunary_walk_good(&c->walk);
+
+    note = sql->note(sql, c->features);
+
+    if (note) {
+        ngx_log_error(NGX_LOG_WARN, c->pg.log, 0, "database \"%V\": %s",
+                      ngx_lunary_walk_label(&c->walk), note);
+    }
 
     c->owner->connected(c);
 }

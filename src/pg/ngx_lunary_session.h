@@ -21,8 +21,9 @@ ngx_int_t ngx_lunary_session_init(ngx_lunary_conn_t *c,
 /* makes a session: "connected" and "usable" follow, or "unreachable" */
 void ngx_lunary_session_start(ngx_lunary_conn_t *c);
 
-/* takes the row of that */
-void ngx_lunary_session_features(ngx_lunary_flight_t *f, PGresult *res);
+/* reads the row of its probe */
+void ngx_lunary_session_probed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
+    PGresult *res);
 
 /*
  * what prepares a session is over.  NGX_DONE: it stands; NGX_OK: there is

@@ -118,8 +118,8 @@ sub reply {
             ['C', "SELECT 1\0"], ready()) if $kind eq 'session';
     return (@head, columns(1), row(text('1s')), ['C', "SELECT 1\0"], ready())
         if $kind eq 'interval';
-    return (@head, columns(1), row(bool(0)), ['C', "SELECT 1\0"], ready())
-        if $kind eq 'probe';
+    return (@head, columns(2), row(bool(1), bool(0)), ['C', "SELECT 1\0"],
+            ready()) if $kind eq 'probe';
     return (ready()) if $kind eq 'check';
 
     my @rows = map { [run_row($kind, $_)] } 0 .. 2;
@@ -260,8 +260,8 @@ my %modes = (
     probe_wide    => ['probe', instead(['1', ''], ['2', ''], columns(70),
                       row(map { bool(1) } 1 .. 70), ['C', "SELECT 1\0"],
                       ready()), 503],
-    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(1),
-                      row(text('true')), ['C', "SELECT 1\0"], ready()), 503],
+    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(2),
+                      row(text('true'), bool(0)), ['C', "SELECT 1\0"], ready()), 503],
     probe_copy    => ['probe', instead(['H', pack('Cnn', 0, 1, 0)], ready()),
                       qr/50[034]/],
 
