@@ -7,6 +7,7 @@ use warnings;
 use lib 't/lib';
 use IO::Select;
 use IO::Socket::INET;
+use Lunary::Client qw( await );
 use Lunary::Load qw( expected slow soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
@@ -41,31 +42,11 @@ sub ask {
     $client->send($client->request('GET', related_uri($n),
                                    Authorization => $bearer,
                                    Connection => 'close'));
-    $client->{asked} = time;
     return $client;
 }
 
 # the answers, each with the time it took
-sub answers {
-    my (@clients) = @_;
-
-    my $select = IO::Select->new(map { $_->{socket} } @clients);
-    my %number = map { $clients[$_]{socket} => $_ } 0 .. $#clients;
-    my @answers;
-
-    while (my @ready = $select->can_read(30)) {
-        for my $socket (@ready) {
-            my $client = $clients[$number{$socket}];
-            my $took = time - $client->{asked};
-
-            $select->remove($socket);
-            $answers[$number{$socket}] = { %{ $client->answer },
-                                           time => $took };
-        }
-    }
-
-    return map { $_ // { status => 0 } } @answers[0 .. $#clients];
-}
+sub answers { return await(30, @_) }
 
 
 # away longer than the queue's time: 503, when it has passed and not before

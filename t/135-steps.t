@@ -96,26 +96,12 @@ sub ask {
     return $client;
 }
 
-# once there is an answer
-sub answered {
-    my ($client) = @_;
-
-    my $bytes;
-
-    do { $bytes = $client->read_some(0) } while $bytes && $bytes > 0;
-
-    my $closed = !defined $bytes ? 'reset' : $bytes == 0 ? 'eof' : undef;
-
-    return $client->parse(0, $closed)
-           || ($closed && { status => 0, closed => $closed });
-}
-
 sub answers {
     my (@clients) = @_;
 
     return map {
         my $client = $_;
-        $fake->run_until(sub { answered($client) }) // { status => 'none' }
+        $fake->run_until(sub { $client->ready }) // { status => 'none' }
     } @clients;
 }
 
@@ -213,7 +199,7 @@ for my $try (1 .. 5) {
     $fake->reset($one);
     go_on();
 
-    $fake->run_until(sub { my $answer = answered($page);
+    $fake->run_until(sub { my $answer = $page->ready;
                            $answer && ($answer->{closed} || 1) });
     delete $server{good_page};
     release($held);

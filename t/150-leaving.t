@@ -9,6 +9,7 @@ use warnings;
 use lib 't/lib';
 use IO::Select;
 use IO::Socket::INET;
+use Lunary::Client qw( frame );
 use Lunary::Load qw( expected slow soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
@@ -222,18 +223,13 @@ SKIP: {
     my $client = eval { Lunary::Client->new(port => $h2)->connect }
         or skip 'no HTTP/2', 4;
 
-    my $frame = sub {
-        my ($type, $flags, $stream, $payload) = @_;
-        return substr(pack('N', length $payload), 1)
-               . pack('CCN', $type, $flags, $stream) . $payload;
-    };
     my $string = sub { pack('C', length $_[0]) . $_[0] };
     my $header = sub { "\0" . $string->($_[0]) . $string->($_[1]) };
 
     # GET of a run: literal fields without Huffman or index
     my $get = sub {
         my ($stream, $n) = @_;
-        return $frame->(1, 5, $stream, "\x82\x86" . "\x04"
+        return frame(1, 5, $stream, "\x82\x86" . "\x04"
             . $string->(related_uri($n)) . "\x01" . $string->('localhost')
             . $header->('authorization', $bearer));
     };
@@ -243,8 +239,8 @@ SKIP: {
     my (%kept, %body, $gone, $resets);
 
     $client->send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-                  . $frame->(4, 0, 0, pack 'nNnN', 4, 2**30, 5, 2**20)
-                  . $frame->(8, 0, 0, pack 'N', 2**30));
+                  . frame(4, 0, 0, pack 'nNnN', 4, 2**30, 5, 2**20)
+                  . frame(8, 0, 0, pack 'N', 2**30));
 
     my @all = (@small, @slow, $long[0]);
     my $end = time + 40;
@@ -265,7 +261,7 @@ SKIP: {
             # those that leave are chosen from all that are open
             for my $id (keys %open) {
                 next if rand() < 0.3;
-                $out .= $frame->(3, 0, $id, pack 'N', 8);
+                $out .= frame(3, 0, $id, pack 'N', 8);
                 delete $open{$id};
                 $resets++;
             }
@@ -284,9 +280,9 @@ SKIP: {
             my $payload = substr $client->{buffer}, 9, $len;
             substr $client->{buffer}, 0, 9 + $len, '';
 
-            $client->send($frame->(4, 1, 0, '')) if $type == 4 && !($flags & 1);
+            $client->send(frame(4, 1, 0, '')) if $type == 4 && !($flags & 1);
             $gone = 1 if $type == 7;
-            $client->send($frame->(8, 0, 0, pack 'N', $len))
+            $client->send(frame(8, 0, 0, pack 'N', $len))
                 if $type == 0 && $len;
             $body{$id} .= $payload if $type == 0 && $kept{$id};
 

@@ -5,7 +5,7 @@ use strict;
 use warnings;
 
 use lib 't/lib';
-use Lunary::Big qw( big_pg grow $related );
+use Lunary::Load qw( big_pg grow $related );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( read_file wait_until );
@@ -164,8 +164,8 @@ $pg->do(q{update run set external_user_id = 900 where id = ?},
 
 for my $version ('1.1', '1.0') {
     my $start = time;
-    my $in = Lunary::Big->new(port => $nginx->{port}, version => $version,
-                              uri => related_uri(2_001_000));
+    my $in = Lunary::Client->stream(port => $nginx->{port},
+        version => $version, uri => related_uri(2_001_000));
 
     $in->take(400_000);
     my $early = time - $start;

@@ -6,7 +6,8 @@ use warnings;
 
 use lib 't/lib';
 use JSON::XS ();
-use Lunary::Big qw( big_pg grow idle memory peak together worker $related );
+use Lunary::Client qw( await );
+use Lunary::Load qw( big_pg grow idle memory peak worker $related );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( wait_until );
@@ -36,7 +37,7 @@ my $worker = worker($nginx);
 sub ask {
     my ($uri, %more) = @_;
 
-    return Lunary::Big->new(port => $nginx->{port}, uri => $uri, %more);
+    return Lunary::Client->stream(port => $nginx->{port}, uri => $uri, %more);
 }
 
 # what it takes at most from here on
@@ -108,7 +109,7 @@ is($old->md5, $first->md5, 'HTTP/1.0: the same');
 # several at a time, slow ones, that read a little of it or all
 
 my @three = map { ask($uri) } 1 .. 3;
-ok(together(60, @three), 'three at a time: whole');
+ok(!(grep { !$_->{whole} } await(60, @three)), 'three at a time: whole');
 is(join(' ', map { $_->md5 } @three), join(' ', ($first->md5) x 3),
    'three at a time: the same');
 grown($before, 24 * $MB, 'three at a time');
@@ -117,7 +118,7 @@ sub slow {
     my @slow = map { ask($uri, rcvbuf => 8192)->take(100_000) } 1 .. 6;
 
     ok(idle($pg, 30), 'slow ones: PostgreSQL has delivered');
-    $_->leave('reset') for @slow;
+    $_->reset for @slow;
     ok(wait_until { !grep { (readlink($_) // '') =~ m{_lunary/} }
                           glob "/proc/$worker/fd/*" } 5,
        'slow ones: their files are gone');
@@ -136,7 +137,7 @@ grown($before, 32 * $MB, 'slow ones without a file');
 my $one = shift(@paused)->rest;
 ok($one->{whole}, 'slow ones without a file: whole');
 is($one->md5, $first->md5, 'slow ones without a file: the same');
-$_->leave for @paused;
+$_->close for @paused;
 ok(idle($pg), 'slow ones without a file: left');
 
 ok(ask($small)->rest->{whole}, 'and all is well');

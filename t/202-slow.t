@@ -6,7 +6,7 @@ use strict;
 use warnings;
 
 use lib 't/lib';
-use Lunary::Big qw( big_pg grow idle together worker $related );
+use Lunary::Load qw( big_pg worker grow );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( read_file wait_until write_file );
@@ -79,8 +79,8 @@ my $worker = worker($nginx);
 sub ask {
     my ($uri, %more) = @_;
 
-    return Lunary::Big->new(port => $port, uri => $uri,
-                            rcvbuf => 8192, %more);
+    return Lunary::Client->stream(port => $port, uri => $uri,
+                                  rcvbuf => 8192, %more);
 }
 
 # soon nothing but idle sessions of this location's pool
@@ -140,7 +140,7 @@ my ($link) = grep { m{/temp_here/} }
              map { readlink($_) // () } glob "/proc/$worker/fd/*";
 like($link // '', qr{^\Q$nginx->{dir}\E/temp_here/(\d)/(\d\d)/\d{7}\2\1\b},
      'directories of the path');
-$in->leave;
+$in->close;
 like(read_file($nginx->{log}), qr/\[warn\].*buffered to a temporary file/,
      'a warning tells of it');
 ok(wait_until { !spools('temp_here') } 5, 'the client left, the file too');
@@ -148,7 +148,7 @@ ok(wait_until { !spools('temp_here') } 5, 'the client left, the file too');
 # leaving while it is still being written
 for my $how (qw( close reset )) {
     my $in = ask("/file$uri")->take(2000);
-    $in->leave($how);
+    $in->$how;
     ok(free('file', 3), "$how while it spools: the connection is free");
     ok(wait_until { !spools('lunary_temp') } 3,
        "$how while it spools: no file is left");
@@ -187,7 +187,7 @@ for my $name (qw( limited shallow paused )) {
     is($in->md5, $md5, "$name: a client of 8 MB/s");
 
     $in = ask("/$name$uri")->take(200_000);
-    $in->leave('reset');
+    $in->reset;
     ok(free($name, 3), "$name: a client that leaves frees the connection");
     ok(ask("/$name$small")->rest(seconds => 5)->{whole}, "$name: usable");
 }
@@ -209,7 +209,7 @@ my $start = time;
 my $behind = ask("/paused$small")->rest(seconds => 6);
 is($behind->{status}, 503, 'behind a paused one in a pool of one: refused');
 cmp_ok(time - $start, '<', 5, 'when its time in the queue was over');
-$first->leave;
+$first->close;
 
 
 # a client that reads nothing at all is given up; one that reads, never
@@ -298,7 +298,7 @@ SKIP: {
     @times = sort { $a <=> $b } @times;
     cmp_ok($times[@times / 2], '<', 0.1,
            'three slow readers: others are served at once');
-    $_->leave for @readers;
+    $_->close for @readers;
 }
 
 

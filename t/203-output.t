@@ -5,7 +5,8 @@ use strict;
 use warnings;
 
 use lib 't/lib';
-use Lunary::Big qw( big_pg grow idle together worker );
+use Lunary::Client qw( await frame );
+use Lunary::Load qw( big_pg grow idle worker );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( read_file run_cmd wait_until );
@@ -81,13 +82,13 @@ my $worker = worker($nginx);
 sub ask {
     my ($uri, %more) = @_;
 
-    return Lunary::Big->new(port => $plain, uri => $uri, %more);
+    return Lunary::Client->stream(port => $plain, uri => $uri, %more);
 }
 
 sub ask2 {
     my ($uri, %more) = @_;
 
-    return Lunary::Big::Http2->new(port => $h2, uri => $uri, %more);
+    return Lunary::Client::Http2->stream(port => $h2, uri => $uri, %more);
 }
 
 sub spools {
@@ -95,7 +96,7 @@ sub spools {
                   glob "/proc/$worker/fd/*";
 }
 
-my $good = Lunary::Big->new(port => $nginx->{port}, uri => $uri)->rest;
+my $good = Lunary::Client->stream(port => $nginx->{port}, uri => $uri)->rest;
 my ($md5, $length) = ($good->md5, $good->{length});
 ok($good->{whole}, 'whole');
 cmp_ok($length, '>', 4_000_000, 'and large');
@@ -118,7 +119,7 @@ for my $way (sort keys %ways) {
 
     $_->take(10_000) for @all;
     sleep 0.3;
-    ok(together(20, @all), "$way: all came to their end");
+    ok(!(grep { !$_->{over} } await(20, @all)), "$way: all answers end");
 
     for my $in (@all) {
         my $name = "$way, $in->{name}";
@@ -140,7 +141,7 @@ for my $way (sort keys %ways) {
     # and one that leaves
     my @leave = map { ask("/$way/$_$uri", @gzip, rcvbuf => 16384)
                       ->take(30_000) } @names;
-    $leave[$_]->leave($_ % 2 ? 'reset' : 'close') for 0 .. $#leave;
+    $_ % 2 ? $leave[$_]->reset : $leave[$_]->close for 0 .. $#leave;
     ok(idle($pg), "$way: those who left hold nothing");
 }
 
@@ -192,7 +193,7 @@ for my $case ([one => $length + 2], [three => 2 * $length + $tiny + 6],
 }
 
 my $left = ask('/ssi/three', rcvbuf => 16384)->take(20_000);
-$left->leave;
+$left->close;
 ok(idle($pg), 'the page that nobody waits for');
 
 
@@ -210,27 +211,27 @@ for my $name (map { $files[2 * $_] } 0 .. 2) {
     $in->rest(seconds => 0.5);
     is($in->{length}, 20_000, "HTTP/2, $name: not more than the window");
 
-    $in->{client}->send(Lunary::Big::Http2::frame(8, 0, 1, pack 'N', 1));
+    $in->send(frame(8, 0, 1, pack 'N', 1));
     $in->rest(seconds => 0.2);
     is($in->{length}, 20_001, "HTTP/2, $name: one byte more");
     ok(idle($pg), "HTTP/2, $name: the connection is free meanwhile")
         if $name eq 'file';
 
     $in->{hold} = 0;
-    $in->{client}->send(Lunary::Big::Http2::frame(8, 0, 1, pack 'N', 30_000));
+    $in->send(frame(8, 0, 1, pack 'N', 30_000));
     $in->rest;
     ok($in->{whole}, "HTTP/2, $name, small windows: whole");
     is($in->md5, $md5, "HTTP/2, $name, small windows: as it is");
 
     # a stream that is reset while it waits
     $in = ask2("/read/$name$uri", window => 20_000, hold => 1)->take(20_000);
-    $in->{client}->send(Lunary::Big::Http2::frame(3, 0, 1, pack 'N', 8));
+    $in->send(frame(3, 0, 1, pack 'N', 8));
     ok(idle($pg, 3), "HTTP/2, $name: a reset frees the connection");
-    $in->leave;
+    $in->close;
 
     # and a connection that is closed
     $in = ask2("/read/$name$uri", window => 20_000, hold => 1)->take(20_000);
-    $in->leave('reset');
+    $in->reset;
     ok(idle($pg, 3), "HTTP/2, $name: a client that leaves does");
 }
 

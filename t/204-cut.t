@@ -5,7 +5,7 @@ use strict;
 use warnings;
 
 use lib 't/lib';
-use Lunary::Big qw( big_pg grow idle );
+use Lunary::Load qw( big_pg grow idle );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( free_port read_file run_cmd wait_until write_file );
@@ -55,7 +55,7 @@ my $nginx = Lunary::Nginx->new(
     server => "listen 127.0.0.1:$h2 http2;
                listen 127.0.0.1:$tls ssl;
                listen 127.0.0.1:$tls2 ssl http2;",
-    config => $Lunary::Big::related . <<'EOF_CONFIG')->start;
+    config => $Lunary::Load::related . <<'EOF_CONFIG')->start;
         location ~ "^/gzip/v1/runs/(?<run_id>[^/]+)/related$" {
             gzip on;
             gzip_types *;
@@ -101,15 +101,15 @@ my $bearer = 'Authorization: Bearer ' . key('alpha');
 sub ask {
     my ($uri, %more) = @_;
 
-    return Lunary::Big->new(port => $nginx->{port}, uri => $uri, timeout => 20,
-                            %more);
+    return Lunary::Client->stream(port => $nginx->{port}, uri => $uri,
+                                  timeout => 20, %more);
 }
 
 sub ask2 {
     my ($uri, %more) = @_;
 
-    return Lunary::Big::Http2->new(port => $h2, uri => $uri, timeout => 20,
-                                   %more);
+    return Lunary::Client::Http2->stream(port => $h2, uri => $uri,
+                                         timeout => 20, %more);
 }
 
 sub terminate {
@@ -280,7 +280,7 @@ for my $case (['1.1', 'eof'], ['1.0', 'reset']) {
 my $brief = Lunary::Nginx->new(
     main => 'worker_shutdown_timeout 1s;',
     http => 'lunary_database "' . $pg->conninfo . '";',
-    config => $Lunary::Big::related)->start;
+    config => $Lunary::Load::related)->start;
 
 for my $case (['1.1', 'eof'], ['1.0', 'reset']) {
     my ($version, $closed) = @$case;

@@ -7,7 +7,7 @@ use warnings;
 use lib 't/lib';
 use Digest::MD5 qw( md5_hex );
 use JSON::XS ();
-use Lunary::Big qw( big_pg grow idle memory peak worker );
+use Lunary::Load qw( big_pg grow idle memory peak worker );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( read_file wait_until );
@@ -24,7 +24,7 @@ my $nginx = Lunary::Nginx->new(
         lunary_query_timeout 120s;
         lunary_queue 64 timeout=60s;',
     main => 'worker_rlimit_core 0;',
-    config => $Lunary::Big::related . <<'EOF_CONFIG')->start;
+    config => $Lunary::Load::related . <<'EOF_CONFIG')->start;
         location ~ "^/pause/v1/runs/(?<run_id>[^/]+)/related$" {
             lunary_max_temp_file_size 0;
             lunary_related_runs $run_id;
@@ -36,7 +36,7 @@ my $worker = worker($nginx);
 sub ask {
     my ($uri, %more) = @_;
 
-    return Lunary::Big->new(port => $nginx->{port}, uri => $uri, %more);
+    return Lunary::Client->stream(port => $nginx->{port}, uri => $uri, %more);
 }
 
 sub text {
@@ -161,7 +161,6 @@ SKIP: {
        'a giant value, a slow client: in the file');
 }
 
-$in->{client}{rcvbuf} = undef;
 $in->rest;
 is($in->md5, $md5, 'a giant value, a slow client: the same');
 
@@ -173,7 +172,7 @@ $in->rest;
 is($in->md5, $md5, 'a giant value without a file: the same');
 
 $in = ask($giant, rcvbuf => 8192)->take(100_000);
-$in->leave('reset');
+$in->reset;
 ok(idle($pg, 20), 'a giant value: a client that leaves');
 ok(ask(related_uri(1_000_000))->rest->{whole}, 'usable afterwards');
 

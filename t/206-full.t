@@ -6,7 +6,8 @@ use strict;
 use warnings;
 
 use lib 't/lib';
-use Lunary::Big qw( big_pg grow idle worker );
+use Lunary::Client qw( frame );
+use Lunary::Load qw( big_pg grow idle worker );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( free_port read_file run_cmd wait_until );
@@ -75,11 +76,17 @@ my $disk = "/proc/$worker/root$nginx->{dir}/disk";
 
 # clients that read next to nothing before they are told to
 my %ways = (
-    'HTTP/1.1' => sub { Lunary::Big->new(port => $port, rcvbuf => 8192, @_) },
-    'HTTP/1.0' => sub { Lunary::Big->new(port => $port, rcvbuf => 8192,
-                                         version => '1.0', @_) },
-    'HTTP/2' => sub { Lunary::Big::Http2->new(port => $h2, window => 20_000,
-                                              hold => 1, @_) },
+    'HTTP/1.1' => sub {
+        Lunary::Client->stream(port => $port, rcvbuf => 8192, @_)
+    },
+    'HTTP/1.0' => sub {
+        Lunary::Client->stream(port => $port, rcvbuf => 8192, version => '1.0',
+                               @_)
+    },
+    'HTTP/2' => sub {
+        Lunary::Client::Http2->stream(port => $h2, window => 20_000, hold => 1,
+                                      @_)
+    },
 );
 
 sub ask {
@@ -91,7 +98,7 @@ sub ask {
 sub rest {
     my ($in) = @_;
 
-    $in->{client}->send(Lunary::Big::Http2::frame(8, 0, 1, pack 'N', 2**24))
+    $in->send(frame(8, 0, 1, pack 'N', 2**24))
         if delete $in->{hold};
 
     return $in->rest;
@@ -146,7 +153,7 @@ sub cut {
     if ($protocol eq 'HTTP/2') {
         is($in->{reset}, 2, "$name: RST_STREAM INTERNAL_ERROR");
         ok(!$in->{goaway} && !$in->{closed}, "$name: of the stream alone");
-        $in->leave;
+        $in->close;
 
     } else {
         is($in->{closed}, $protocol eq 'HTTP/1.0' ? 'reset' : 'eof',
@@ -287,7 +294,7 @@ for my $protocol (sort keys %ways) {
     rest($in);
     ok($in->{whole}, "room enough, $protocol: whole");
     cmp_ok($in->{length}, '>', $whole->{length}, 'and with its last run');
-    $in->leave if !$in->{closed};
+    $in->close if !$in->{closed};
 }
 
 is(worker($nginx), $worker, 'the worker lives');

@@ -11,7 +11,7 @@ use strict;
 use warnings;
 
 use lib 't/lib';
-use Lunary::Crowd;
+use Lunary::Client qw( crowd );
 use Lunary::Nginx;
 use Lunary::Oracle;
 use Lunary::Pg;
@@ -356,17 +356,17 @@ sub disturb {
 }
 
 
-sub crowd {
+sub ask_many {
     my ($n, %arg) = @_;
 
-    Lunary::Crowd->new(port => $nginx->{port}, clients => 48,
+    crowd(port => $nginx->{port}, clients => 48, seconds => 300,
         next => sub {
             return if $n <= 0;
             my $many = chance(0.2) ? 2 + int rand 4 : 1;
             $n -= $many;
             return map { make_request() } 1 .. $many;
         },
-        done => \&check, %arg)->run(300);
+        done => \&check, %arg);
 }
 
 for my $round (1 .. $rounds) {
@@ -377,7 +377,7 @@ for my $round (1 .. $rounds) {
 
     # in peace nothing may fail
     my %before = %count;
-    crowd($requests / $rounds / 3);
+    ask_many($requests / $rounds / 3);
 
     for my $status (500, 503, 504, 0) {
         is(($count{"of $status"} // 0) - ($before{"of $status"} // 0), 0,
@@ -389,7 +389,7 @@ for my $round (1 .. $rounds) {
 
     my $old = join ' ', $nginx->worker_pids;
 
-    crowd($requests / $rounds * 2 / 3, tick => \&disturb);
+    ask_many($requests / $rounds * 2 / 3, tick => \&disturb);
 
     $undo->() if $undo;
     undef $undo;

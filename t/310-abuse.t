@@ -8,8 +8,8 @@ use warnings;
 
 use lib 't/lib';
 use IO::Socket::INET;
-use Lunary::Big qw( worker );
-use Lunary::Crowd;
+use Lunary::Client qw( await crowd frame );
+use Lunary::Load qw( worker );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test;
@@ -280,13 +280,6 @@ sub literal {
     } $name, $value;
 }
 
-sub frame {
-    my ($type, $flags, $stream, $payload) = @_;
-
-    return substr(pack('N', length $payload), 1)
-           . pack('CCN', $type, $flags, $stream) . $payload;
-}
-
 my $block = literal(':method', 'GET') . literal(':scheme', 'http')
             . literal(':authority', 'l') . literal(':path', $path)
             . literal('authorization', "Bearer $alpha");
@@ -409,15 +402,7 @@ wait_until {
     return $late >= @lazy;
 } 10, 'the timeout';
 
-my $cut = grep {
-    my $client = $_;
-    my $end = time + 8;
-    my $bytes;
-    do { $bytes = $client->read_some(1) }
-        while defined $bytes && $bytes != 0 && time < $end;
-    my $answer = $client->parse(0, 'eof');
-    !$answer || !$answer->{whole};
-} @lazy;
+my $cut = grep { !$_->{whole} } await(8, @lazy);
 
 is($cut, scalar @lazy, 'who does not read in time is cut off');
 $_->close for @lazy;
@@ -431,7 +416,7 @@ my %status;
 
 $start = time;
 
-Lunary::Crowd->new(port => $nginx->{port}, clients => 100,
+crowd(port => $nginx->{port}, clients => 100, seconds => 120,
     next => sub {
         return if $n-- <= 0;
         my $key = join '-', map { my $l = $_; join '', map {
@@ -451,7 +436,7 @@ Lunary::Crowd->new(port => $nginx->{port}, clients => 100,
         answer_of("GET /ok HTTP/1.1\r\nHost: l\r\n\r\n")->{status} == 200
             or fail('the worker answers');
         $slowest = time - $since if time - $since > $slowest;
-    })->run(120);
+    });
 
 my $took = time - $start;
 diag(sprintf '%d wrong keys in %.1f s (%.0f a minute): %s', $keys, $took,

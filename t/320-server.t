@@ -12,9 +12,9 @@ use warnings;
 use lib 't/lib';
 use JSON::XS;
 use List::Util qw( shuffle uniq );
-use Lunary::Big;
-use Lunary::Crowd;
+use Lunary::Client qw( crowd );
 use Lunary::FakePg;
+use Lunary::Load qw( memory );
 use Lunary::Nginx;
 use Lunary::System qw( wait_until );
 use Test::More;
@@ -59,13 +59,13 @@ sub ask {
     $nginx->start;
     my $worker = wait_until { ($nginx->worker_pids)[0] } 10, 'a worker';
 
-    Lunary::Crowd->new(port => $nginx->{port}, clients => 100,
+    crowd(port => $nginx->{port}, clients => 100, seconds => 300,
         next => sub {
             my $name = shift @todo // return;
             return { method => method($name), name => $name,
                      text => request($name) };
         },
-        done => sub { push @{ $answers{$_[0]{name}} }, $_[1] })->run(300);
+        done => sub { push @{ $answers{$_[0]{name}} }, $_[1] });
 
     my $good = one('good');
     is(($nginx->worker_pids)[0], $worker, "$names[0]...: the worker lives")
@@ -181,7 +181,7 @@ for my $when (qw( first last )) {
               map { one('notifies') } 1 .. $memory{$when};
 
     is(scalar @bad, 0, "notifications, $when: the right answers");
-    $memory{$when} = Lunary::Big::memory(($nginx->worker_pids)[0]);
+    $memory{$when} = memory(($nginx->worker_pids)[0]);
 }
 
 SKIP: {

@@ -1,7 +1,9 @@
 package Lunary::Load;
 
-# Load at a steady rate from a process of its own, while the test restarts,
-# reloads and kills.  Every answer is compared with what it has to be.
+# Trees of runs to ask for, and a load of requests for them.
+#
+# The load is sent at a steady rate by a process of its own, while the test
+# restarts, reloads and kills.  Every answer is compared with the expected one.
 #
 #   my $load = Lunary::Load->start(port => $port, rate => 100, seconds => 8,
 #                                  answers => { $uri => $body, ... },
@@ -10,26 +12,31 @@ package Lunary::Load;
 #   my $result = $load->finish;            or $load->stop, before its end
 #   $result->{sent}, {status}{200}, {wrong} (texts), {slowest} (seconds)
 #
-# leave => 0.5 lets this part of the clients go away at a random moment of
-# the first "stay" seconds, with a FIN or a RST; nothing is asked of them.
-#
-# And what a load needs: trees() of runs, slow() ones, expected() answers.
+# With leave => 0.5 that part of the clients leaves at a random moment of the
+# first "stay" seconds, with a FIN or a RST.
 
 use strict;
 use warnings;
 
 use Exporter qw( import );
-use Errno qw( EAGAIN EINTR );
 use JSON::XS qw( decode_json encode_json );
-use Lunary::Client;
+use Lunary::Client qw( crowd );
 use Lunary::Oracle;
+use Lunary::Pg;
+use Lunary::System qw( read_file wait_until );
 use Lunary::Test qw( key project related_uri run_id );
-use Lunary::System qw( wait_until );
 use POSIX ();
 use Test::More ();
 use Time::HiRes qw( sleep time );
 
-our @EXPORT_OK = qw( trees slow expected whole soon );
+our @EXPORT_OK = qw( big_pg expected grow idle memory peak slow soon trees
+                     whole worker $related );
+
+our $related = <<'EOF_CONFIG';
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
+        }
+EOF_CONFIG
 
 
 sub start {
@@ -42,7 +49,7 @@ sub start {
     if ($pid == 0) {
         close $in;
 
-        # a load may have come to its end before it is asked to
+        # the load may be over before stop() is called
         $SIG{USR1} = 'IGNORE';
 
         my $result = eval { run(%arg) } // { wrong => ["load: $@"] };
@@ -65,11 +72,11 @@ sub finish {
 
     waitpid delete $self->{pid}, 0;
 
-    return eval { decode_json($text) } // { wrong => ['the load broke'] };
+    return eval { decode_json($text) } // { wrong => ['the load failed'] };
 }
 
 
-# sends no more, and waits for the answers that are due
+# sends no more requests, and waits for the answers to those sent
 sub stop {
     my ($self) = @_;
 
@@ -78,7 +85,7 @@ sub stop {
 }
 
 
-# until so many seconds of the load have passed
+# waits until the load has run for so many seconds
 sub at {
     my ($self, $seconds) = @_;
 
@@ -90,152 +97,79 @@ sub at {
 sub run {
     my (%arg) = @_;
 
-    local $SIG{PIPE} = 'IGNORE';
-
     my @uris = sort keys %{ $arg{answers} };
     my $total = $arg{rate} * $arg{seconds};
-    my $patience = $arg{patience} // 40;
-    my (@idle, %busy, %leaving);
+    my $client = Lunary::Client->new;
+    my ($sent, $start, @again) = (0, time);
 
-    local $SIG{USR1} = sub { $total = -1 };
-
-    my ($readers, $sent, $start) = ('', 0, time);
     my %result = (sent => 0, left => 0, status => {}, wrong => [],
                   slowest => 0, times => []);
 
-    my $wrong = sub {
-        my ($client, $text) = @_;
+    local $SIG{USR1} = sub { $total = -1 };
 
-        return if @{ $result{wrong} } >= 20;
-        push @{ $result{wrong} },
-            sprintf '%s %s, sent at %.2f, after %.2f s', $client->{uri}, $text,
-                    $client->{sent} - $start, time - $client->{sent};
-    };
+    crowd(port => $arg{port}, clients => 10_000, timeout => 40,
+          close => $arg{close},
+        next => sub {
+            return shift @again if @again;
+            return if $sent >= $total;
+            return undef if time < $start + $sent / $arg{rate};
 
-    my $drop = sub {
-        my ($fd, $rst) = @_;
+            my $uri = $uris[$sent++ % @uris];
 
-        my $client = delete $busy{$fd};
-        delete $leaving{$fd};
-        vec($readers, $fd, 1) = 0;
-        $rst ? $client->reset : $client->close;
-    };
+            return { method => 'GET', uri => $uri, sent => time,
+                     text => $client->request('GET', $uri,
+                                              %{ $arg{header} // {} }),
+                     wait => rand($arg{stay} // 0.3),
+                     $arg{leave} && rand() < $arg{leave}
+                     ? (leave => rand() < 0.5 ? 'close' : 'reset') : () };
+        },
+        done => sub {
+            my ($request, $answer) = @_;
 
-    while ($sent < $total || %busy) {
+            # nginx closed an idle connection when the request was sent
+            return push @again, $request
+                if $answer->{closed} && !$answer->{status}
+                   && $answer->{reused};
+            return $result{left}++ if $answer->{left};
 
-        my $now = time;
+            my $took = time - $request->{sent};
+            my $wrong = wrong($request, $answer, \%arg);
 
-        while ($sent < $total && $now >= $start + $sent / $arg{rate}) {
-            my $client = $arg{close} ? undef : pop @idle;
-            $client //= Lunary::Client->new(port => $arg{port})->connect;
+            push @{ $result{wrong} },
+                sprintf '%s %s, sent at %.2f, after %.2f s', $request->{uri},
+                        $wrong, $request->{sent} - $start, $took
+                if defined $wrong && @{ $result{wrong} } < 20;
 
-            $client->{uri} = $uris[$sent++ % @uris];
-            $client->{sent} = $now;
-            $client->{buffer} = '';
-            $client->send($client->request('GET', $client->{uri},
-                                           %{ $arg{header} // {} }));
+            return if $answer->{unfinished};
 
-            my $fd = fileno $client->{socket};
-            $busy{$fd} = $client;
-            vec($readers, $fd, 1) = 1;
-
-            $leaving{$fd} = $now + rand($arg{stay} // 0.3)
-                if $arg{leave} && rand() < $arg{leave};
-        }
-
-        my $ready = $readers;
-        my $n = select $ready, undef, undef, $sent < $total || %leaving
-                                             ? 0.004 : 0.1;
-
-        if ($n > 0) {
-            my $bits = unpack 'b*', $ready;
-
-            for (my $fd = index $bits, '1'; $fd >= 0;
-                 $fd = index $bits, '1', $fd + 1)
-            {
-                my $client = $busy{$fd} or next;
-                my $bytes = sysread $client->{socket}, $client->{buffer},
-                                    262144, length $client->{buffer};
-
-                next if !defined $bytes && ($! == EAGAIN || $! == EINTR);
-
-                my $closed = !defined $bytes ? 'reset'
-                             : $bytes == 0 ? 'eof' : undef;
-
-                # a connection that nginx closed before it took the request
-                if ($closed && $client->{buffer} eq '' && $client->{used}) {
-                    my $again = Lunary::Client->new(port => $arg{port});
-                    my ($uri, $when) = @$client{qw( uri sent )};
-
-                    $drop->($fd);
-                    $again->connect;
-                    @$again{qw( uri sent )} = ($uri, $when);
-                    $again->send($again->request('GET', $uri,
-                                                 %{ $arg{header} // {} }));
-                    $result{again}++;
-                    $busy{fileno $again->{socket}} = $again;
-                    vec($readers, fileno $again->{socket}, 1) = 1;
-                    next;
-                }
-
-                my $answer = $client->parse(0, $closed);
-                next if !$answer && !$closed;
-
-                my $took = time - $client->{sent};
-                my $status = $answer ? $answer->{status} : 0;
-                my $expected = $arg{answers}{$client->{uri}};
-
-                $result{sent}++;
-                $result{status}{$status}++;
-                $result{slowest} = $took if $took > $result{slowest};
-                push @{ $result{times} }, $took;
-
-                if (!$answer || !$answer->{whole}) {
-                    $wrong->($client, "cut ($closed, status $status)");
-
-                } elsif ($status != 200) {
-                    $wrong->($client, "status $status")
-                        if !($arg{refusals} && $status =~ $arg{refusals});
-
-                } elsif (defined $expected && $answer->{body} ne $expected) {
-                    $wrong->($client, 'the body of another');
-                }
-
-                my $close = $closed || ($answer->{header}{connection} // '')
-                                       eq 'close' || $arg{close};
-
-                if ($close) {
-                    $drop->($fd);
-
-                } else {
-                    $client->{used} = 1;
-                    delete $busy{$fd};
-                    delete $leaving{$fd};
-                    vec($readers, $fd, 1) = 0;
-                    push @idle, $client;
-                }
-            }
-        }
-
-        $now = time;
-
-        for my $fd (keys %leaving) {
-            next if $leaving{$fd} > $now;
-            $drop->($fd, rand() < 0.5);
-            $result{left}++;
-        }
-
-        if ($sent >= $total && $now > $start + $arg{seconds} + $patience) {
-            $wrong->($busy{$_}, 'no answer') for keys %busy;
-            last;
-        }
-    }
+            $result{sent}++;
+            $result{status}{ $answer->{status} }++;
+            $result{slowest} = $took if $took > $result{slowest};
+            push @{ $result{times} }, $took;
+        });
 
     return \%result;
 }
 
 
-# a one-line account, for diag() and for a failure
+sub wrong {
+    my ($request, $answer, $arg) = @_;
+
+    my ($status, $refusals) = ($answer->{status}, $arg->{refusals});
+    my $expected = $arg->{answers}{ $request->{uri} };
+
+    return 'no answer' if $answer->{unfinished};
+    return "cut ($answer->{closed}, status $status)" if !$answer->{whole};
+
+    return $refusals && $status =~ $refusals ? undef : "status $status"
+        if $status != 200;
+
+    return defined $expected && $answer->{body} ne $expected
+           ? 'a wrong body' : undef;
+}
+
+
+# the result in one line
 sub whole {
     my ($result) = @_;
 
@@ -250,32 +184,64 @@ sub whole {
 }
 
 
-# makes trees of so many runs, of about so many bytes an answer: their numbers
+# a server for large trees, without the indexes that are not needed to find a
+# run
+sub big_pg {
+    my (%conf) = @_;
+
+    my $pg = Lunary::Pg->new(conf => { shared_buffers => "'128MB'",
+                                       work_mem => "'32MB'",
+                                       max_wal_size => "'1GB'", %conf });
+
+    my $names = $pg->dbh->selectcol_arrayref(q{
+        select indexrelid::regclass::text from pg_index
+        where indrelid = 'run'::regclass and not indisprimary
+            and pg_get_indexdef(indexrelid) !~ '\((id, )?parent_run_id'});
+
+    $pg->do("drop index $_") for @$names;
+
+    return $pg;
+}
+
+
+# Makes a tree: "runs" runs, with inputs of "bytes" bytes; run n has the number
+# first + n.  Shapes: bushy (three children each), wide, deep.  Returns the URI.
+sub grow {
+    my ($pg, $first, %arg) = @_;
+
+    my $parent = { bushy => '(n - 1) / 3', wide => '0', deep => 'n - 1' }
+                 ->{ $arg{shape} // 'bushy' };
+    my $bytes = $arg{bytes} // 100;
+
+    $pg->do(q{set session_replication_role = replica});
+    $pg->do(qq{
+insert into run (id, parent_run_id, project_id, type, name, created_at, input)
+select ('00000000-0000-4000-8000-' || lpad(($first + n)::text, 12, '0'))::uuid,
+    case when n > 0 then ('00000000-0000-4000-8000-'
+        || lpad(($first + $parent)::text, 12, '0'))::uuid end,
+    '@{[ project('alpha') ]}', 'chain', 'run ' || n,
+    timestamptz '2026-11-10 00:00:00+00' + make_interval(secs => n),
+    jsonb_build_object('some_text', substr(repeat(md5('$first ' || n),
+        ($bytes + 31) / 32), 1, $bytes))
+from generate_series(0, ? - 1) n}, $arg{runs} // 1);
+    $pg->do(q{set session_replication_role = origin});
+    $pg->do('analyze run');
+
+    return related_uri($first);
+}
+
+
+# makes trees whose answers are of about so many bytes: their numbers
 sub trees {
     my ($pg, %arg) = @_;
 
-    my $first = $arg{first} // 1_000_000;
     my $runs = $arg{runs} // 10;
-    my $text = int(($arg{bytes} // 20_000) / $runs) - 300;
-    $text = 1 if $text < 1;
+    my $bytes = int(($arg{bytes} // 20_000) / $runs) - 300;
+    my @numbers = map { ($arg{first} // 1_000_000) + $_ * 10_000 }
+                  0 .. ($arg{count} // 8) - 1;
 
-    my @numbers = map { $first + $_ * 10_000 } 0 .. ($arg{count} // 8) - 1;
-
-    $pg->do(<<'EOF_SQL', $text, $text, project('alpha'), \@numbers, $runs - 1);
-insert into run (id, parent_run_id, project_id, type, name, created_at, input)
-select ('00000000-0000-4000-8000-' || lpad((t.first + g.n)::text, 12, '0'))
-       ::uuid,
-    case when g.n > 0 then ('00000000-0000-4000-8000-'
-        || lpad((t.first + (g.n - 1) / 3)::text, 12, '0'))::uuid end,
-    p.id, 'chain', 'tree ' || t.first || ' run ' || g.n,
-    timestamptz '2026-11-10 00:00:00+00' + make_interval(secs => g.n),
-    jsonb_build_object('some_text', substr(repeat(md5(t.first || ' ' || g.n),
-        ?::int / 32 + 1), 1, ?::int))
-from (select ?::uuid as id) p, unnest(?::int[]) t (first),
-    generate_series(0, ?::int) g (n)
-EOF_SQL
-
-    $pg->do('analyze run');
+    grow($pg, $_, runs => $runs, bytes => $bytes < 1 ? 1 : $bytes)
+        for @numbers;
 
     return @numbers;
 }
@@ -312,7 +278,7 @@ end $$});
 }
 
 
-# asks for each run once, and lets the oracle say whether that is right:
+# asks for each run once, and compares the answer with the oracle's:
 # { uri => body }
 sub expected {
     my ($port, $pg, @numbers) = @_;
@@ -338,11 +304,41 @@ sub expected {
 }
 
 
-# a test: what is to become true in time does
+# a test that passes if the function returns something true in time
 sub soon(&$$) {
     my ($check, $timeout, $name) = @_;
 
     Test::More::ok(scalar wait_until(\&$check, $timeout), $name);
+}
+
+
+# the pid of the worker of an nginx that may just have been started
+sub worker {
+    my ($nginx) = @_;
+
+    return wait_until { ($nginx->worker_pids)[0] } 20, 'a worker';
+}
+
+
+# the memory of a process now, and the most that it has had, in bytes
+sub memory { return status($_[0], 'VmRSS') }
+sub peak { return status($_[0], 'VmHWM') }
+
+sub status {
+    my ($pid, $name) = @_;
+
+    return read_file("/proc/$pid/status") =~ /^$name:\s+(\d+) kB/m
+           ? $1 * 1024 : die "no $name of process $pid\n";
+}
+
+
+# waits until all sessions of nginx are idle; false if that takes too long
+sub idle {
+    my ($pg, $timeout) = @_;
+
+    return wait_until {
+        !$pg->sessions(q{state <> 'idle'})
+    } $timeout // 5;
 }
 
 
