@@ -8,7 +8,7 @@ include unit/nginx.mk
 
 INCS   += -I $(TREE)/src/http -I $(TREE)/src/http/modules \
           -I $(TREE)/src/http/v2 \
-          $(shell pkg-config --cflags-only-I libpq jansson)
+          $(shell pkg-config --cflags-only-I libpq jansson libcrypto)
 SOURCES = $(wildcard $(TOP)/*.c $(TOP)/src/*/*.c)
 
 .DEFAULT_GOAL = all

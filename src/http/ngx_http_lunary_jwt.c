@@ -1,0 +1,343 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <jansson.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include "ngx_http_lunary_jwt.h"
+#include "ngx_lunary_uuid.h"
+
+
+#define NGX_HTTP_LUNARY_JWT_LEN      8192   /* of a token, at most */
+#define NGX_HTTP_LUNARY_JWT_DEPTH    16     /* of its JSON, at most */
+#define NGX_HTTP_LUNARY_JWT_MAC_LEN  32     /* SHA-256 */
+
+
+/* the three parts of a token, still encoded */
+
+typedef struct {
+    ngx_str_t  header;
+    ngx_str_t  payload;
+    ngx_str_t  signature;
+    ngx_str_t  input;       /* what is signed: header, dot, payload */
+} ngx_http_lunary_jwt_t;
+
+
+static ngx_int_t ngx_http_lunary_jwt_split(ngx_str_t *token,
+    ngx_http_lunary_jwt_t *jwt);
+static ngx_int_t ngx_http_lunary_jwt_decode(ngx_str_t *text, u_char *dst,
+    size_t *len);
+static ngx_int_t ngx_http_lunary_jwt_digit(u_char ch);
+static ngx_int_t ngx_http_lunary_jwt_signature(ngx_str_t *secret,
+    ngx_http_lunary_jwt_t *jwt);
+static json_t *ngx_http_lunary_jwt_object(ngx_str_t *text);
+static ngx_uint_t ngx_http_lunary_jwt_depth(u_char *p, size_t len);
+static ngx_int_t ngx_http_lunary_jwt_header(json_t *header);
+static ngx_http_lunary_jwt_e ngx_http_lunary_jwt_claims(json_t *payload,
+    time_t now, u_char *user);
+
+
+/*
+ * The signature is checked first: the JSON parser gets nothing that the owner
+ * of the secret has not signed.
+ */
+
+ngx_http_lunary_jwt_e
+ngx_http_lunary_jwt_verify(ngx_str_t *secret, ngx_str_t *token, time_t now,
+    u_char *user)
+{
+    json_t                 *json;
+    ngx_int_t               rc;
+    ngx_http_lunary_jwt_e   result;
+    ngx_http_lunary_jwt_t   jwt;
+
+    if (ngx_http_lunary_jwt_split(token, &jwt) != NGX_OK
+        || ngx_http_lunary_jwt_signature(secret, &jwt) != NGX_OK)
+    {
+        return NGX_HTTP_LUNARY_JWT_INVALID;
+    }
+
+    json = ngx_http_lunary_jwt_object(&jwt.header);
+    rc = ngx_http_lunary_jwt_header(json);
+    json_decref(json);
+
+    if (rc != NGX_OK) {
+        return NGX_HTTP_LUNARY_JWT_INVALID;
+    }
+
+    json = ngx_http_lunary_jwt_object(&jwt.payload);
+    result = ngx_http_lunary_jwt_claims(json, now, user);
+    json_decref(json);
+
+    return result;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_jwt_split(ngx_str_t *token, ngx_http_lunary_jwt_t *jwt)
+{
+    u_char  *p, *dot, *last;
+
+    if (token->len > NGX_HTTP_LUNARY_JWT_LEN) {
+        return NGX_DECLINED;
+    }
+
+    p = token->data;
+    last = p + token->len;
+
+    dot = ngx_strlchr(p, last, '.');
+    if (dot == NULL) {
+        return NGX_DECLINED;
+    }
+
+    jwt->header.data = p;
+    jwt->header.len = dot - p;
+
+    p = dot + 1;
+
+    dot = ngx_strlchr(p, last, '.');
+    if (dot == NULL) {
+        return NGX_DECLINED;
+    }
+
+    jwt->payload.data = p;
+    jwt->payload.len = dot - p;
+
+    jwt->input.data = token->data;
+    jwt->input.len = dot - token->data;
+
+    /* a third dot is no digit */
+
+    jwt->signature.data = dot + 1;
+    jwt->signature.len = last - (dot + 1);
+
+    return NGX_OK;
+}
+
+
+/*
+ * base64url without padding, and with zeros for the bits left over, so that
+ * only one text gives these bytes; "dst" is of three quarters of the text
+ */
+
+static ngx_int_t
+ngx_http_lunary_jwt_decode(ngx_str_t *text, u_char *dst, size_t *len)
+{
+    size_t      i;
+    u_char     *d;
+    uint32_t    bits;
+    ngx_int_t   digit;
+    ngx_uint_t  n;
+
+    d = dst;
+    bits = 0;
+    n = 0;
+
+    for (i = 0; i < text->len; i++) {
+
+        digit = ngx_http_lunary_jwt_digit(text->data[i]);
+        if (digit < 0) {
+            return NGX_DECLINED;
+        }
+
+        bits = bits << 6 | (uint32_t) digit;
+        n += 6;
+
+        if (n >= 8) {
+            n -= 8;
+            *d++ = (u_char) (bits >> n);
+            bits &= (1 << n) - 1;
+        }
+    }
+
+    if (n == 6 || bits) {
+        return NGX_DECLINED;
+    }
+
+    *len = d - dst;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_jwt_digit(u_char ch)
+{
+    if (ch >= 'A' && ch <= 'Z') {
+        return ch - 'A';
+    }
+
+    if (ch >= 'a' && ch <= 'z') {
+        return ch - 'a' + 26;
+    }
+
+    if (ch >= '0' && ch <= '9') {
+        return ch - '0' + 52;
+    }
+
+    return ch == '-' ? 62 : ch == '_' ? 63 : -1;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_jwt_signature(ngx_str_t *secret, ngx_http_lunary_jwt_t *jwt)
+{
+    size_t        len;
+    u_char       *p, mac[EVP_MAX_MD_SIZE];
+    u_char        signature[NGX_HTTP_LUNARY_JWT_MAC_LEN];
+    ngx_int_t     rc;
+    unsigned int  n;
+
+    /* 43 digits are 32 bytes; the text of no other length is decoded */
+
+    if (jwt->signature.len != (NGX_HTTP_LUNARY_JWT_MAC_LEN * 8 + 5) / 6
+        || ngx_http_lunary_jwt_decode(&jwt->signature, signature, &len)
+           != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    /* the queue of errors is that of nginx's TLS connections, too */
+
+    (void) ERR_set_mark();
+
+    p = HMAC(EVP_sha256(), secret->data, (int) secret->len, jwt->input.data,
+             jwt->input.len, mac, &n);
+
+    (void) ERR_pop_to_mark();
+
+    if (p == NULL || n != NGX_HTTP_LUNARY_JWT_MAC_LEN) {
+        return NGX_ERROR;
+    }
+
+    rc = CRYPTO_memcmp(mac, signature, n) == 0 ? NGX_OK : NGX_DECLINED;
+
+    /* what would sign the text that somebody has sent */
+
+    OPENSSL_cleanse(mac, sizeof(mac));
+
+    return rc;
+}
+
+
+/* NULL for anything but an object; the caller drops its reference */
+
+static json_t *
+ngx_http_lunary_jwt_object(ngx_str_t *text)
+{
+    size_t   len;
+    u_char   buf[NGX_HTTP_LUNARY_JWT_LEN / 4 * 3];
+    json_t  *json;
+
+    if (ngx_http_lunary_jwt_decode(text, buf, &len) != NGX_OK
+        || ngx_http_lunary_jwt_depth(buf, len) > NGX_HTTP_LUNARY_JWT_DEPTH)
+    {
+        return NULL;
+    }
+
+    json = json_loadb((char *) buf, len, JSON_REJECT_DUPLICATES, NULL);
+
+    if (!json_is_object(json)) {
+        json_decref(json);
+        return NULL;
+    }
+
+    return json;
+}
+
+
+/* how deep JSON nests, up to the first error in it */
+
+static ngx_uint_t
+ngx_http_lunary_jwt_depth(u_char *p, size_t len)
+{
+    size_t      i;
+    ngx_uint_t  depth, deepest, quoted;
+
+    depth = 0;
+    deepest = 0;
+    quoted = 0;
+
+    for (i = 0; i < len; i++) {
+
+        switch (p[i]) {
+
+        case '\\':
+            i++;
+            break;
+
+        case '"':
+            quoted = !quoted;
+            break;
+
+        case '[':
+        case '{':
+            depth += !quoted;
+            deepest = ngx_max(deepest, depth);
+            break;
+
+        case ']':
+        case '}':
+            depth -= (!quoted && depth);
+            break;
+        }
+    }
+
+    return deepest;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_jwt_header(json_t *header)
+{
+    json_t  *alg;
+
+    alg = json_object_get(header, "alg");
+
+    if (!json_is_string(alg)
+        || ngx_strcmp(json_string_value(alg), "HS256") != 0)
+    {
+        return NGX_DECLINED;
+    }
+
+    /* extensions that must be understood: there is none that is */
+
+    return json_object_get(header, "crit") ? NGX_DECLINED : NGX_OK;
+}
+
+
+static ngx_http_lunary_jwt_e
+ngx_http_lunary_jwt_claims(json_t *payload, time_t now, u_char *user)
+{
+    double   seconds;
+    json_t  *exp, *nbf, *id;
+
+    seconds = (double) now;
+
+    exp = json_object_get(payload, "exp");
+    nbf = json_object_get(payload, "nbf");
+    id = json_object_get(payload, "userId");
+
+    if (!json_is_number(exp) || !json_is_string(id)) {
+        return NGX_HTTP_LUNARY_JWT_INVALID;
+    }
+
+    if (nbf && (!json_is_number(nbf) || json_number_value(nbf) > seconds)) {
+        return NGX_HTTP_LUNARY_JWT_INVALID;
+    }
+
+    if (ngx_lunary_uuid_parse((u_char *) json_string_value(id),
+                              json_string_length(id), user)
+        != NGX_OK)
+    {
+        return NGX_HTTP_LUNARY_JWT_INVALID;
+    }
+
+    if (json_number_value(exp) <= seconds) {
+        return NGX_HTTP_LUNARY_JWT_EXPIRED;
+    }
+
+    return NGX_HTTP_LUNARY_JWT_VALID;
+}
