@@ -5,6 +5,7 @@
 #include "ngx_http_lunary.h"
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_counters.h"
+#include "ngx_http_lunary_secret.h"
 #include "ngx_http_lunary_sql.h"
 #include "ngx_http_lunary_status.h"
 #include "ngx_http_lunary_variables.h"
@@ -39,6 +40,8 @@ static char *ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_lunary_answer_cache(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+static char *ngx_http_lunary_jwt_secret_file(ngx_conf_t *cf,
+    ngx_command_t *cmd, void *conf);
 static char *ngx_http_lunary_buffers(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 static char *ngx_http_lunary_status(ngx_conf_t *cf, ngx_command_t *cmd,
@@ -149,6 +152,13 @@ static ngx_command_t  ngx_http_lunary_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
       ngx_http_lunary_answer_cache,
       0,
+      0,
+      NULL },
+
+    { ngx_string("lunary_jwt_secret_file"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1,
+      ngx_http_lunary_jwt_secret_file,
+      NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
 
@@ -294,6 +304,7 @@ ngx_http_lunary_create_loc_conf(ngx_conf_t *cf)
     conf->prepare = NGX_CONF_UNSET;
     conf->key_cache = NGX_CONF_UNSET_PTR;
     conf->key_valid = NGX_CONF_UNSET_MSEC;
+    conf->jwt_secret = NGX_CONF_UNSET_PTR;
     conf->buffer_size = NGX_CONF_UNSET_SIZE;
     conf->buffers_max = NGX_CONF_UNSET_SIZE;
     conf->max_temp_file_size = NGX_CONF_UNSET;
@@ -334,6 +345,8 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_conf_merge_ptr_value(conf->key_cache, prev->key_cache, NULL);
     ngx_conf_merge_msec_value(conf->key_valid, prev->key_valid, 10000);
+
+    ngx_conf_merge_ptr_value(conf->jwt_secret, prev->jwt_secret, NULL);
 
     ngx_conf_merge_size_value(conf->buffer_size, prev->buffer_size,
                               64 * 1024);
@@ -876,6 +889,30 @@ ngx_http_lunary_answer_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
                        "no longer cached; see \"lunary_etag\"");
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_jwt_secret_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_lunary_loc_conf_t *llcf = conf;
+
+    ngx_str_t  *value;
+
+    if (llcf->jwt_secret != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcmp(value[1].data, "off") == 0) {
+        llcf->jwt_secret = NULL;
+        return NGX_CONF_OK;
+    }
+
+    llcf->jwt_secret = ngx_http_lunary_secret(cf, &value[1]);
+
+    return llcf->jwt_secret ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 

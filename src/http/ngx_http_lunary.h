@@ -80,6 +80,8 @@ typedef struct {
     ngx_shm_zone_t             *key_cache;
     ngx_msec_t                  key_valid;
 
+    ngx_str_t                  *jwt_secret;     /* NULL: no sessions */
+
     size_t                      buffer_size;    /* lunary_buffers */
     size_t                      buffers_max;
     off_t                       max_temp_file_size;
