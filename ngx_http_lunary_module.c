@@ -456,6 +456,9 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
         }
     }
 
+    ngx_lunary_conninfo_database(conf->conninfo, pconf.resolver,
+                                 pconf.database);
+
     conf->pool = ngx_http_lunary_find_pool(cf, lmcf, &pconf);
 
     return conf->pool ? NGX_CONF_OK : NGX_CONF_ERROR;
@@ -495,8 +498,8 @@ ngx_http_lunary_find_pool(ngx_conf_t *cf, ngx_http_lunary_main_conf_t *lmcf,
 static ngx_uint_t
 ngx_http_lunary_same_pool(ngx_lunary_pool_conf_t *a, ngx_lunary_pool_conf_t *b)
 {
-    return a->conninfo->hash[0] == b->conninfo->hash[0]
-           && a->conninfo->hash[1] == b->conninfo->hash[1]
+    return a->database[0] == b->database[0]
+           && a->database[1] == b->database[1]
            && a->max == b->max
            && a->connecting == b->connecting
            && a->queue == b->queue
@@ -873,7 +876,7 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return NGX_CONF_ERROR;
     }
 
-    llcf->key_cache->init = ngx_http_lunary_cache_init;
+    llcf->key_cache->init = ngx_http_lunary_key_cache_init;
 
     return NGX_CONF_OK;
 }

@@ -312,11 +312,11 @@ for my $kind ([memory => $memory, 7], [calls => $call, 1]) {
 }
 
 
-# The key cache is full: who was there longest makes room, all are served.
+# The key cache is full: the oldest makes room, all are served.
 
 my $keys = $pg->dbh->selectcol_arrayref(q{insert into api_key
     (type, api_key, project_id) select 'private', gen_random_uuid(), ?
-    from generate_series(1, 600) returning api_key}, undef,
+    from generate_series(1, 2000) returning api_key}, undef,
     project('alpha'));
 
 $nginx->configure(config => $place->('full',
@@ -332,7 +332,7 @@ for my $key (@$keys) {
     $seen{"$answer->{status} " . ($answer->{header}{'x-cache'} // '')}++;
 }
 
-is_deeply(\%seen, { '200 MISS' => 600 }, 'more keys than there is room for');
+is_deeply(\%seen, { '200 MISS' => 2000 }, 'more keys than there is room for');
 is($client->get("/full/$run", Authorization => "Bearer $keys->[-1]")
    ->{header}{'x-cache'}, 'HIT', 'the last is there');
 is($client->get("/full/$run", Authorization => "Bearer $keys->[0]")

@@ -8,6 +8,7 @@
 #include <ngx_http.h>
 #include "ngx_lunary_pool.h"
 #include "ngx_lunary_uuid.h"
+#include "ngx_http_lunary_key_cache.h"
 #include "ngx_http_lunary_stream.h"
 
 
@@ -30,6 +31,15 @@ typedef enum {
 } ngx_http_lunary_outcome_e;
 
 
+/* what a request shows, as $lunary_credential_type tells */
+
+typedef enum {
+    NGX_HTTP_LUNARY_CREDENTIAL_NONE = 0,
+    NGX_HTTP_LUNARY_CREDENTIAL_KEY,
+    NGX_HTTP_LUNARY_CREDENTIAL_SESSION
+} ngx_http_lunary_credential_e;
+
+
 /* what a key is worth */
 
 typedef enum {
@@ -41,15 +51,6 @@ typedef enum {
     NGX_HTTP_LUNARY_KEY_ORG,
     NGX_HTTP_LUNARY_KEY_UNASKED         /* the database has not spoken */
 } ngx_http_lunary_key_e;
-
-
-typedef enum {
-    NGX_HTTP_LUNARY_CACHE_NONE = 0,     /* the request did not come so far */
-    NGX_HTTP_LUNARY_CACHE_BYPASS,       /* no cache configured */
-    NGX_HTTP_LUNARY_CACHE_MISS,
-    NGX_HTTP_LUNARY_CACHE_EXPIRED,
-    NGX_HTTP_LUNARY_CACHE_HIT
-} ngx_http_lunary_cache_e;
 
 
 typedef struct {

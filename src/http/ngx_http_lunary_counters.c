@@ -148,7 +148,7 @@ ngx_http_lunary_counters_pool(ngx_http_lunary_main_conf_t *lmcf,
 
     ngx_shmtx_lock(&shpool->mutex);
     pool->unreachable = ngx_http_lunary_counters_reach(sh,
-                                                  pool->conf.conninfo->hash);
+                                                  pool->conf.database);
     ngx_shmtx_unlock(&shpool->mutex);
 
     if (pool->unreachable) {

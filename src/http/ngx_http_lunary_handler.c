@@ -8,12 +8,15 @@
 #include "ngx_http_lunary_counters.h"
 #include "ngx_http_lunary_refusal.h"
 #include "ngx_http_lunary_runs.h"
+#include "ngx_http_lunary_variables.h"
 
 
 static ngx_http_lunary_ctx_t *ngx_http_lunary_create_ctx(
     ngx_http_request_t *r);
 static ngx_int_t ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_key_cache_id_t *id);
 static ngx_int_t ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx);
 
 static ngx_int_t ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res,
@@ -188,7 +191,8 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
 static void
 ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
 {
-    ngx_http_lunary_loc_conf_t  *llcf;
+    ngx_http_lunary_loc_conf_t      *llcf;
+    ngx_http_lunary_key_cache_id_t   id;
 
     llcf = ctx->conf;
     ctx->verdict = NGX_HTTP_LUNARY_KEY_UNASKED;
@@ -198,14 +202,31 @@ ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
         return;
     }
 
-    ctx->cache = ngx_http_lunary_cache_find(llcf->key_cache,
-                                            llcf->conninfo->hash, ctx->key,
-                                            ctx->project);
+    ngx_http_lunary_cache_id(ctx, &id);
+
+    ctx->cache = ngx_http_lunary_key_cache_find(llcf->key_cache, &id,
+                                                llcf->key_valid,
+                                                ctx->project);
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "lunary key cache: %V",
+                   &ngx_http_lunary_caches[ctx->cache]);
 
     if (ctx->cache == NGX_HTTP_LUNARY_CACHE_HIT) {
         ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
         ctx->has_project = 1;
     }
+}
+
+
+static void
+ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_key_cache_id_t *id)
+{
+    id->type = NGX_HTTP_LUNARY_CREDENTIAL_KEY;
+    id->database = ctx->conf->pool->conf.database;
+    id->data = ctx->key;
+    id->len = NGX_LUNARY_UUID_LEN;
 }
 
 
@@ -436,12 +457,15 @@ ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx)
 static void
 ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx)
 {
-    ngx_http_lunary_loc_conf_t *llcf = ctx->conf;
+    ngx_http_lunary_loc_conf_t      *llcf;
+    ngx_http_lunary_key_cache_id_t   id;
+
+    llcf = ctx->conf;
 
     if (llcf->key_cache && ctx->by_key && ctx->has_project) {
-        ngx_http_lunary_cache_keep(llcf->key_cache, llcf->conninfo->hash,
-                                   ctx->key, ctx->project,
-                                   ctx->query.sent + llcf->key_valid);
+        ngx_http_lunary_cache_id(ctx, &id);
+        ngx_http_lunary_key_cache_keep(llcf->key_cache, &id, ctx->project,
+                                       ctx->query.sent);
     }
 }
 

@@ -570,6 +570,40 @@ ngx_lunary_conninfo_resolve(ngx_conf_t *cf, ngx_lunary_conninfo_t *ci,
 }
 
 
+void
+ngx_lunary_conninfo_database(ngx_lunary_conninfo_t *ci,
+    ngx_resolver_t *resolver, uint64_t *database)
+{
+    u_char                      digest[20];
+    ngx_uint_t                  i;
+    ngx_sha1_t                  sha1;
+    ngx_lunary_host_t          *host;
+    ngx_resolver_connection_t  *server;
+
+    ngx_sha1_init(&sha1);
+    ngx_sha1_update(&sha1, ci->hash, sizeof(ci->hash));
+
+    host = ci->hosts.elts;
+
+    for (i = 0; i < ci->hosts.nelts; i++) {
+        if (host[i].name.len) {
+            break;
+        }
+    }
+
+    if (resolver && i < ci->hosts.nelts) {
+        server = resolver->connections.elts;
+
+        for (i = 0; i < resolver->connections.nelts; i++) {
+            ngx_sha1_update(&sha1, server[i].sockaddr, server[i].socklen);
+        }
+    }
+
+    ngx_sha1_final(digest, &sha1);
+    ngx_memcpy(database, digest, 2 * sizeof(uint64_t));
+}
+
+
 static ngx_uint_t
 ngx_lunary_conninfo_count(const char *list)
 {

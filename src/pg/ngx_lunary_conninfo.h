@@ -33,7 +33,7 @@ typedef struct {
     ngx_uint_t            n;
 
     char                 *session;      /* target_session_attrs, or NULL */
-    uint64_t              hash[2];      /* tells databases apart */
+    uint64_t              hash[2];      /* of all that the string says */
 
     unsigned              tls:1;        /* TLS is demanded */
 } ngx_lunary_conninfo_t;
@@ -53,6 +53,15 @@ char *ngx_lunary_conninfo_parse(ngx_pool_t *pool, ngx_str_t *text,
  */
 char *ngx_lunary_conninfo_resolve(ngx_conf_t *cf, ngx_lunary_conninfo_t *ci,
     ngx_str_t *failed);
+
+/*
+ * what tells this database apart from others, two words in "database": all
+ * that the connection string says and, where it has names, the addresses of
+ * the servers of "resolver" (NULL: names are resolved by the system).  The
+ * same after a reload
+ */
+void ngx_lunary_conninfo_database(ngx_lunary_conninfo_t *ci,
+    ngx_resolver_t *resolver, uint64_t *database);
 
 /* the value of a keyword, or NULL where the connection string had none */
 char *ngx_lunary_conninfo_value(ngx_lunary_conninfo_t *ci, const char *keyword);

@@ -24,6 +24,7 @@
 
 typedef struct {
     ngx_lunary_conninfo_t    *conninfo;
+    uint64_t                  database[2];      /* tells databases apart */
     ngx_lunary_sql_t         *sql;
     ngx_uint_t                max;              /* connections */
     ngx_uint_t                connecting;       /* of these, being made */
