@@ -34,21 +34,23 @@ typedef enum {
 /* what a request shows, as $lunary_credential_type tells */
 
 typedef enum {
-    NGX_HTTP_LUNARY_CREDENTIAL_NONE = 0,
-    NGX_HTTP_LUNARY_CREDENTIAL_KEY,
-    NGX_HTTP_LUNARY_CREDENTIAL_SESSION
+    NGX_HTTP_LUNARY_CREDENTIAL_NONE = 0,    /* nothing that can be read */
+    NGX_HTTP_LUNARY_CREDENTIAL_KEY,         /* a UUID: in "key" */
+    NGX_HTTP_LUNARY_CREDENTIAL_SESSION      /* a token: "user", "project" */
 } ngx_http_lunary_credential_e;
 
 
-/* what a key is worth */
+/* what a key or a session is worth */
 
 typedef enum {
     NGX_HTTP_LUNARY_KEY_PRIVATE = 0,    /* opens its project */
     NGX_HTTP_LUNARY_KEY_NONE,           /* no credential in the request */
-    NGX_HTTP_LUNARY_KEY_INVALID,        /* not a UUID, not a bearer token */
+    NGX_HTTP_LUNARY_KEY_INVALID,        /* neither key nor valid session */
     NGX_HTTP_LUNARY_KEY_UNKNOWN,        /* in no row of api_key */
     NGX_HTTP_LUNARY_KEY_PUBLIC,
     NGX_HTTP_LUNARY_KEY_ORG,
+    NGX_HTTP_LUNARY_KEY_EXPIRED,        /* a session whose time is over */
+    NGX_HTTP_LUNARY_KEY_NO_PROJECT,     /* a session, not for this project */
     NGX_HTTP_LUNARY_KEY_UNASKED         /* the database has not spoken */
 } ngx_http_lunary_key_e;
 
@@ -118,10 +120,12 @@ typedef struct {
 
     u_char                      run[NGX_LUNARY_UUID_LEN];
     u_char                      key[NGX_LUNARY_UUID_LEN];
+    u_char                      user[NGX_LUNARY_UUID_LEN];
     u_char                      project[NGX_LUNARY_UUID_LEN];
 
     ngx_uint_t                  nruns;
-    ngx_http_lunary_key_e       verdict;        /* on the key */
+    ngx_http_lunary_credential_e credential;
+    ngx_http_lunary_key_e       verdict;
     ngx_http_lunary_cache_e     cache;
     ngx_http_lunary_outcome_e   outcome;
 

@@ -12,9 +12,12 @@
 #include "ngx_http_lunary.h"
 
 
-/* the credential of a request, in "key" if it is KEY_PRIVATE (or might be) */
-ngx_http_lunary_key_e ngx_http_lunary_credential(ngx_http_request_t *r,
-    u_char *key);
+/*
+ * reads the credential of a request into its context: the type, and the key,
+ * or the user and the project of a session.  KEY_PRIVATE: the database is to
+ * be asked; any other verdict is final
+ */
+ngx_http_lunary_key_e ngx_http_lunary_credential(ngx_http_lunary_ctx_t *ctx);
 
 /* what to tell whoever holds such a key: the message of a 401 */
 ngx_str_t *ngx_http_lunary_key_message(ngx_http_lunary_key_e verdict);

@@ -64,7 +64,7 @@ ngx_http_lunary_handler(ngx_http_request_t *r)
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_METHOD);
     }
 
-    ctx->verdict = ngx_http_lunary_credential(r, ctx->key);
+    ctx->verdict = ngx_http_lunary_credential(ctx);
 
     if (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_DENIED);
@@ -76,6 +76,11 @@ ngx_http_lunary_handler(ngx_http_request_t *r)
 
     if (ngx_lunary_uuid_parse(id.data, id.len, ctx->run) != NGX_OK) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
+    }
+
+    if (ctx->credential == NGX_HTTP_LUNARY_CREDENTIAL_SESSION) {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_INVALID;
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_DENIED);
     }
 
     return ngx_http_lunary_start(ctx);

@@ -32,7 +32,7 @@ static ngx_int_t ngx_http_lunary_jwt_decode(ngx_str_t *text, u_char *dst,
 static ngx_int_t ngx_http_lunary_jwt_digit(u_char ch);
 static ngx_int_t ngx_http_lunary_jwt_signature(ngx_str_t *secret,
     ngx_http_lunary_jwt_t *jwt);
-static json_t *ngx_http_lunary_jwt_object(ngx_str_t *text);
+static json_t *ngx_http_lunary_jwt_json(ngx_str_t *text);
 static ngx_uint_t ngx_http_lunary_jwt_depth(u_char *p, size_t len);
 static ngx_int_t ngx_http_lunary_jwt_header(json_t *header);
 static ngx_http_lunary_jwt_e ngx_http_lunary_jwt_claims(json_t *payload,
@@ -59,7 +59,7 @@ ngx_http_lunary_jwt_verify(ngx_str_t *secret, ngx_str_t *token, time_t now,
         return NGX_HTTP_LUNARY_JWT_INVALID;
     }
 
-    json = ngx_http_lunary_jwt_object(&jwt.header);
+    json = ngx_http_lunary_jwt_json(&jwt.header);
     rc = ngx_http_lunary_jwt_header(json);
     json_decref(json);
 
@@ -67,7 +67,7 @@ ngx_http_lunary_jwt_verify(ngx_str_t *secret, ngx_str_t *token, time_t now,
         return NGX_HTTP_LUNARY_JWT_INVALID;
     }
 
-    json = ngx_http_lunary_jwt_object(&jwt.payload);
+    json = ngx_http_lunary_jwt_json(&jwt.payload);
     result = ngx_http_lunary_jwt_claims(json, now, user);
     json_decref(json);
 
@@ -222,14 +222,16 @@ ngx_http_lunary_jwt_signature(ngx_str_t *secret, ngx_http_lunary_jwt_t *jwt)
 }
 
 
-/* NULL for anything but an object; the caller drops its reference */
+/*
+ * NULL if it is no JSON; the caller drops its reference.  In an array no name
+ * is found
+ */
 
 static json_t *
-ngx_http_lunary_jwt_object(ngx_str_t *text)
+ngx_http_lunary_jwt_json(ngx_str_t *text)
 {
-    size_t   len;
-    u_char   buf[NGX_HTTP_LUNARY_JWT_LEN / 4 * 3];
-    json_t  *json;
+    size_t  len;
+    u_char  buf[NGX_HTTP_LUNARY_JWT_LEN / 4 * 3];
 
     if (ngx_http_lunary_jwt_decode(text, buf, &len) != NGX_OK
         || ngx_http_lunary_jwt_depth(buf, len) > NGX_HTTP_LUNARY_JWT_DEPTH)
@@ -237,14 +239,7 @@ ngx_http_lunary_jwt_object(ngx_str_t *text)
         return NULL;
     }
 
-    json = json_loadb((char *) buf, len, JSON_REJECT_DUPLICATES, NULL);
-
-    if (!json_is_object(json)) {
-        json_decref(json);
-        return NULL;
-    }
-
-    return json;
+    return json_loadb((char *) buf, len, JSON_REJECT_DUPLICATES, NULL);
 }
 
 

@@ -74,22 +74,3 @@ ngx_lunary_uuid_text(u_char *p, u_char *uuid)
 
     return p;
 }
-
-
-ngx_int_t
-ngx_lunary_uuid_bearer(u_char *p, size_t len, u_char *uuid)
-{
-    size_t  n;
-
-    n = sizeof("Bearer ") - 1;
-
-    if (len < n || ngx_strncasecmp(p, (u_char *) "Bearer ", n) != 0) {
-        return NGX_DECLINED;
-    }
-
-    while (n < len && p[n] == ' ') {
-        n++;
-    }
-
-    return ngx_lunary_uuid_parse(p + n, len - n, uuid);
-}

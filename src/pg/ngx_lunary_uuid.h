@@ -20,11 +20,5 @@ ngx_int_t ngx_lunary_uuid_parse(u_char *p, size_t len, u_char *uuid);
 /* writes 36 bytes in lower case, returns the end of them */
 u_char *ngx_lunary_uuid_text(u_char *p, u_char *uuid);
 
-/*
- * reads the value of an Authorization header: "Bearer", in any case, spaces,
- * and a UUID.  NGX_OK or NGX_DECLINED as above
- */
-ngx_int_t ngx_lunary_uuid_bearer(u_char *p, size_t len, u_char *uuid);
-
 
 #endif /* _NGX_LUNARY_UUID_H_INCLUDED_ */

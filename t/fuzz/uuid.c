@@ -1,6 +1,6 @@
 
 /*
- * Ids and credentials.  What is read is what a plain look at the text says,
+ * Ids and keys.  What is read is what a plain look at the text says,
  * and writing it gives the same text in lower case.
  */
 
@@ -10,14 +10,12 @@
 
 
 static ngx_uint_t fuzz_uuid(const uint8_t *p, size_t len);
-static ngx_uint_t fuzz_bearer(const uint8_t *p, size_t len, size_t *skip);
 static void fuzz_text(u_char *uuid, const uint8_t *p);
 
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    size_t      skip;
     u_char     *p, *uuid;
     ngx_int_t   rc;
 
@@ -32,13 +30,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (rc == NGX_OK) {
         fuzz_text(uuid, data);
-    }
-
-    rc = ngx_lunary_uuid_bearer(p, size, uuid);
-    fuzz_must(rc == (fuzz_bearer(data, size, &skip) ? NGX_OK : NGX_DECLINED));
-
-    if (rc == NGX_OK) {
-        fuzz_text(uuid, data + skip);
     }
 
     free(uuid);
@@ -65,24 +56,6 @@ fuzz_uuid(const uint8_t *p, size_t len)
     }
 
     return 1;
-}
-
-
-static ngx_uint_t
-fuzz_bearer(const uint8_t *p, size_t len, size_t *skip)
-{
-    size_t             i;
-    static const char  word[] = "bearer";
-
-    for (i = 0; word[i]; i++) {
-        if (i >= len || tolower(p[i]) != word[i]) {
-            return 0;
-        }
-    }
-
-    for (*skip = i; *skip < len && p[*skip] == ' '; (*skip)++) { /* void */ }
-
-    return *skip > i && fuzz_uuid(p + *skip, len - *skip);
 }
 
 

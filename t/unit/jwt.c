@@ -263,9 +263,12 @@ static test_text_t  test_text_table[] = {
       INVALID },
     { "a space before the payload", TEXT_HEADER, " " TEXT_PAYLOAD, INVALID },
     { "a tab behind the payload", TEXT_HEADER, TEXT_PAYLOAD "\t", INVALID },
-    { "digits of base64", TEXT_HEADER,
+    { "a plus sign of base64", TEXT_HEADER,
       "eyJ1c2VySWQiOiIwMTIzNDU2Ny04OWFiLWNkZWYtMDEyMy00NTY3ODlhYmNkZWYiLCJle"
-      "HAiOjkwMDcxOTkyNTQ3NDA5OTIsIngiOiJ+fn4/P38ifQ", INVALID },
+      "HAiOjkwMDcxOTkyNTQ3NDA5OTIsIngiOiJ+fn4_P38ifQ", INVALID },
+    { "a slash of base64", TEXT_HEADER,
+      "eyJ1c2VySWQiOiIwMTIzNDU2Ny04OWFiLWNkZWYtMDEyMy00NTY3ODlhYmNkZWYiLCJle"
+      "HAiOjkwMDcxOTkyNTQ3NDA5OTIsIngiOiJ-fn4/P38ifQ", INVALID },
     { "a percent sign", "%65yJhbGciOiJIUzI1NiJ9", TEXT_PAYLOAD, INVALID },
     { "a byte above ASCII", TEXT_HEADER "\xc3\xa4", TEXT_PAYLOAD, INVALID },
     { "an empty header", "", TEXT_PAYLOAD, INVALID },
