@@ -44,6 +44,23 @@ insert into api_key (id, type, api_key, project_id) values
 alter sequence api_key_id_seq restart 1000;
 
 
+-- accounts: ...b001 to b008 of each role and b009 of none, in alpha; b010 in
+-- beta, b011 in no project
+
+create function pg_temp.a(n integer) returns uuid immutable language sql as
+$$ select ('00000000-0000-4000-8000-00000000b' || lpad(n::text, 3, '0'))::uuid
+$$;
+
+insert into account (id, email, password_hash, role)
+select pg_temp.a(n::integer), n || '@example.com', 'a hash', role
+    from unnest(enum_range(null::user_role) || array[null, 'owner', 'owner']
+                    ::user_role[]) with ordinality as account (role, n);
+
+insert into account_project (account_id, project_id)
+select pg_temp.a(n), pg_temp.p(1) from generate_series(1, 9) n
+union all values (pg_temp.a(10), pg_temp.p(2));
+
+
 insert into external_user
     (id, project_id, external_id, created_at, last_seen, props) values
     (1, pg_temp.p(1), 'ada', '2025-01-02 03:04:05.678901+00',

@@ -21,6 +21,26 @@ create table api_key (
 create index on api_key (project_id);
 create index on api_key (org_id);
 
+create type user_role as enum ('owner', 'admin', 'member', 'viewer',
+    'collaborator', 'prompt_editor', 'billing', 'analytics');
+
+create table account (
+    id uuid primary key default gen_random_uuid(),
+    created_at timestamptz not null default now(),
+    email text unique,
+    password_hash text,
+    name text,
+    org_id uuid,
+    role user_role
+);
+create index on account (org_id);
+
+create table account_project (
+    account_id uuid references account (id) on delete cascade,
+    project_id uuid references project (id) on delete cascade,
+    primary key (account_id, project_id)
+);
+
 create table external_user (
     id serial primary key,
     created_at timestamptz not null default now(),
