@@ -91,7 +91,7 @@ sub behave {
 EOF_CONFIG
 }
 
-sub method { return $_[0] =~ /^head_/ ? 'HEAD' : 'GET' }
+sub method { return $_[0] =~ /^exists_/ ? 'HEAD' : 'GET' }
 
 sub request {
     my ($name) = @_;
@@ -156,8 +156,8 @@ for my $pair (@modes) {
 }
 
 # what is an answer of a sane server, too, ends no connection
-my %sane = map { $_ => 1 } qw( cancelled cost_nan head_good time_first
-                               time_last tokens_huge );
+my %sane = map { $_ => 1 } qw( cancelled cost_nan exists_good exists_key
+    exists_public exists_not head_absent time_first time_last tokens_huge );
 my $once = ask(6, map { $sane{$_->[0]} ? () : "$_->[0]_x1" } @modes);
 
 for my $name (sort keys %$once) {

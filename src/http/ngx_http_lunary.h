@@ -9,6 +9,7 @@
 #include "ngx_lunary_pool.h"
 #include "ngx_lunary_uuid.h"
 #include "ngx_http_lunary_key_cache.h"
+#include "ngx_http_lunary_sql.h"
 #include "ngx_http_lunary_stream.h"
 
 
@@ -123,6 +124,9 @@ typedef struct {
     u_char                      user[NGX_LUNARY_UUID_LEN];
     u_char                      project[NGX_LUNARY_UUID_LEN];
 
+    ngx_http_lunary_question_e  question;
+    ngx_http_lunary_by_e        by;
+
     ngx_uint_t                  nruns;
     ngx_http_lunary_credential_e credential;
     ngx_http_lunary_key_e       verdict;
@@ -137,8 +141,7 @@ typedef struct {
 
     unsigned                    head:1;         /* only whether it is there */
     unsigned                    has_project:1;
-    unsigned                    by_key:1;       /* asked with the key */
-    unsigned                    full:1;         /* asked for all there is */
+    unsigned                    has_head:1;     /* the first row was read */
     unsigned                    found:1;
     unsigned                    needs_full:1;   /* a second query is needed */
     unsigned                    queued:1;       /* the times say something */

@@ -7,7 +7,7 @@
 #include "ngx_http_lunary_client.h"
 #include "ngx_http_lunary_counters.h"
 #include "ngx_http_lunary_refusal.h"
-#include "ngx_http_lunary_runs.h"
+#include "ngx_http_lunary_query.h"
 #include "ngx_http_lunary_variables.h"
 
 
@@ -17,7 +17,8 @@ static ngx_int_t ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_key_cache_id_t *id);
-static ngx_int_t ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_question_e question);
 
 static ngx_int_t ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res,
     int i);
@@ -178,7 +179,8 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
     }
 
-    rc = ngx_http_lunary_ask(ctx);
+    rc = ngx_http_lunary_ask(ctx, ctx->head ? NGX_HTTP_LUNARY_EXISTS
+                                        : NGX_HTTP_LUNARY_MAIN);
 
     if (rc == NGX_BUSY) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
@@ -236,11 +238,12 @@ ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
 
 
 static ngx_int_t
-ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx)
+ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_question_e question)
 {
     ngx_int_t  rc;
 
-    ngx_http_lunary_runs_ask(ctx);
+    ngx_http_lunary_query_set(ctx, question);
 
     ctx->state = NGX_HTTP_LUNARY_STATE_QUERY;
 
@@ -262,7 +265,7 @@ ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res, int i)
 
     ctx = q->data;
 
-    rc = ngx_http_lunary_runs_row(ctx, res, i);
+    rc = ngx_http_lunary_query_row(ctx, res, i);
 
     q->committed = ctx->stream.committed;
 
@@ -300,14 +303,7 @@ ngx_http_lunary_again(ngx_lunary_query_t *q)
 
     ngx_http_lunary_stream_reset(&ctx->stream);
 
-    if (ctx->by_key) {
-        ctx->verdict = NGX_HTTP_LUNARY_KEY_UNASKED;
-        ctx->has_project = 0;
-    }
-
-    ctx->nruns = 0;
-    ctx->found = 0;
-    ctx->needs_full = 0;
+    ngx_http_lunary_query_reset(ctx);
 }
 
 
@@ -426,7 +422,7 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
         return ngx_http_lunary_send_header(ctx->request, NGX_HTTP_OK, -1);
     }
 
-    if (ngx_http_lunary_runs_end(ctx) != NGX_OK) {
+    if (ngx_http_lunary_query_end(ctx) != NGX_OK) {
         return ngx_http_lunary_unwritten(ctx);
     }
 
@@ -454,7 +450,8 @@ ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx)
 
     ctx->query.front = 1;
 
-    return ngx_http_lunary_ask(ctx) == NGX_OK ? NGX_DONE
+    return ngx_http_lunary_ask(ctx, NGX_HTTP_LUNARY_FULL) == NGX_OK
+           ? NGX_DONE
            : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
 }
 
@@ -467,7 +464,8 @@ ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx)
 
     llcf = ctx->conf;
 
-    if (llcf->key_cache && ctx->by_key && ctx->has_project) {
+    if (llcf->key_cache && ctx->by != NGX_HTTP_LUNARY_BY_PROJECT
+        && ctx->has_project) {
         ngx_http_lunary_cache_id(ctx, &id);
         ngx_http_lunary_key_cache_keep(llcf->key_cache, &id, ctx->project,
                                        ctx->query.sent);

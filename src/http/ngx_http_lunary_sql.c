@@ -2,278 +2,424 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include <ngx_sha1.h>
+#include "ngx_http_lunary_run.h"
 #include "ngx_http_lunary_sql.h"
+#include "ngx_lunary_pg.h"
 
 
 /*
- * The statements.  $1 is the run, $2 the project, or the key where the key is
- * checked in the same breath.
- *
- * "main" answers for a run without a parent in a tree without threads, which
- * is nearly every request; for any other it gives one row that says so, and
- * "full" is asked then.  Branches that are never taken still cost their
- * start-up, which is why "main" has none of them.
+ * Texts have placeholders, a colon and a capital letter each.  What stands
+ * for them depends on the statement and on the features of the session, see
+ * ngx_http_lunary_sql_value().
  *
  * (x = y) is true: keeps indexes on project_id and type out of the plan.
  * offset 0: keeps each step of the recursion a lookup of its own.  any() with
  * order by: keeps it on an index that begins with parent_run_id; without
  * statistics the planner else reads all of the one on (type, parent_run_id).
- * a.id + 0: all keys are looked through, in the same time for each.
- *
- * :S is the column of siblings or null, :P the project.
+ * a.id + 0: reads all keys, so that the time is the same for each.
  */
 
-#define NGX_HTTP_LUNARY_ROOT                                                  \
-    " from run r"                                                             \
-    " where r.id = $1::uuid and (r.project_id = :P) is true"
 
-/* the walk down; a run below the root has one way to it */
+/* "k": the project that the credential opens, in at most one row */
 
-#define NGX_HTTP_LUNARY_CHILD                                                 \
-    " from t cross join lateral ("                                            \
-    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback"            \
-    " from run r"                                                             \
-    " where r.parent_run_id = any (array[t.id]) and r.id <> $1::uuid"         \
-    " and (r.project_id = :P) is true"                                        \
-    " order by r.parent_run_id offset 0) c"
+#define NGX_HTTP_LUNARY_SQL_PROJECT                                           \
+    "k as not materialized (select 'private'::text as type,"                  \
+    " $2::uuid as project_id)"
 
-#define NGX_HTTP_LUNARY_COLUMNS                                               \
-    "select s.need, s.id, r.is_public, r.feedback, s.pf,"                     \
-    " r.type::text, r.name::text, s.created_at::timestamptz,"                 \
-    " r.ended_at::timestamptz, r.template_version_id::int8,"                  \
-    " case when r.template_version_id is not null then"                       \
-    " (select case when p.project_id = :P then p.slug::text end"              \
-    " from template p where p.id ="                                           \
-    " (select v.template_id from template_version v"                          \
-    " where v.id = r.template_version_id)) end,"                              \
-    " r.cost::float8, r.prompt_tokens::int8, r.completion_tokens::int8,"      \
-    " r.tags::text[], r.input, r.output, r.error, r.status::text,"            \
-    " r.sibling, r.params, r.metadata, r.parent_run_id,"                      \
-    " u.id::int8, u.external_id::text, u.created_at::timestamptz,"            \
-    " u.last_seen::timestamptz, u.props"
+#define NGX_HTTP_LUNARY_SQL_KEY                                               \
+    "k as materialized (select a.type::text as type, a.project_id"            \
+    " from api_key a where a.api_key = $2::uuid order by a.id + 0 limit 1)"
 
-/* the rows themselves, once it is known which; found again by their place */
+#define NGX_HTTP_LUNARY_SQL_SESSION                                           \
+    "k as materialized (select 'private'::text as type, p.project_id"         \
+    " from account a, account_project p"                                      \
+    " where a.id = $2::uuid and a.role::text = any"                           \
+    " ('{owner,admin,member,viewer,collaborator}')"                           \
+    " and p.account_id = $2::uuid and p.project_id = $3::uuid limit 1)"
 
-#define NGX_HTTP_LUNARY_JOINS                                                 \
+#define NGX_HTTP_LUNARY_SQL_NO_SESSION                                        \
+    "k as not materialized (select 'unsupported'::text as type,"              \
+    " null::uuid as project_id)"
+
+
+/* a run in the project of "from" */
+
+#define NGX_HTTP_LUNARY_SQL_RUN(columns, where, from)                         \
+    "lateral (select r.id, " columns " from run r where " where               \
+    " and (r.project_id = " from ".project_id) is true"
+
+/*
+ * "t": the tree, from the run down.  A run has one parent, so that only the
+ * first run can be met again
+ */
+
+#define NGX_HTTP_LUNARY_SQL_TREE(root, join, child, stop)                     \
+    "t as (select r.id, r.tid,:X r.created_at, r.type, r.feedback,"           \
+    " r.project_id" root " from k cross join "                                \
+    NGX_HTTP_LUNARY_SQL_RUN(":T as tid,:V r.created_at, r.type,"              \
+        " r.feedback, r.project_id, r.parent_run_id",                         \
+        "r.id = $1::uuid", "k") " offset 0) r" join                           \
+    " where k.type = 'private'"                                               \
+    " union all select c.id, c.tid,:Y c.created_at, c.type, c.feedback,"      \
+    " t.project_id" child " from t cross join "                               \
+    NGX_HTTP_LUNARY_SQL_RUN(":T as tid,:V r.created_at, r.type, r.feedback",  \
+        "r.parent_run_id = any (array[t.id]) and r.id <> $1::uuid", "t")      \
+    " order by r.parent_run_id offset 0) c" stop ")"
+
+/*
+ * "up": from the run to the topmost one.  "mark" is a run left behind at
+ * growing distances, met again in a cycle (Brent's algorithm)
+ */
+
+#define NGX_HTTP_LUNARY_SQL_UP                                                \
+    "up as (select r.id,:Q r.parent_run_id, r.type, r.feedback,"              \
+    " r.project_id, 0 as n, r.id as mark, 1 as power, 0 as steps"             \
+    " from k cross join "                                                     \
+    NGX_HTTP_LUNARY_SQL_RUN(":G r.parent_run_id, r.type, r.feedback,"         \
+        " r.project_id", "r.id = $1::uuid", "k") " offset 0) r"               \
+    " where k.type = 'private'"                                               \
+    " union all select p.id,:P p.parent_run_id, p.type, p.feedback,"          \
+    " up.project_id, up.n + 1,"                                               \
+    " case when up.power = up.steps then up.id else up.mark end,"             \
+    " case when up.power = up.steps then 2 * up.power else up.power end,"     \
+    " case when up.power = up.steps then 1 else up.steps + 1 end"             \
+    " from up cross join "                                                    \
+    NGX_HTTP_LUNARY_SQL_RUN(":G r.parent_run_id, r.type, r.feedback",         \
+        "r.id = up.parent_run_id", "up") " offset 0) p"                       \
+    " where up.n = 0 or (up.id <> up.mark and up.id <> $1::uuid))"
+
+/* "h": the flags of the head */
+
+#define NGX_HTTP_LUNARY_SQL_FOUND                                             \
+    "h as (select case when exists (select from t) then 1 end as flags)"
+
+#define NGX_HTTP_LUNARY_SQL_HEAD                                              \
+    " select k.type, k.project_id, h.flags, :W"
+
+#define NGX_HTTP_LUNARY_SQL_OF_HEAD                                           \
+    " from (values (0)) z left join k on true cross join h"
+
+/* the rows themselves, once it is known which */
+
+#define NGX_HTTP_LUNARY_SQL_ROWS(s)                                           \
+    " union all (select null, null, null, null, :L from (" s            \
+    " order by t.created_at, t.id offset 0) s"                                \
     " left join lateral (select r.is_public, r.feedback, r.type, r.name,"     \
     " r.ended_at, r.template_version_id, r.cost, r.prompt_tokens,"            \
     " r.completion_tokens, r.tags, r.input, r.output, r.error, r.status,"     \
     " (:S)::uuid as sibling, r.params, r.metadata, r.parent_run_id,"          \
-    " r.external_user_id"                                                     \
-    " from run r where r.ctid = s.tid and r.id = s.id offset 0) r"            \
-    " on true"                                                                \
+    " r.external_user_id from run r where :J offset 0) r on true"             \
     " left join lateral (select e.id, e.external_id, e.created_at,"           \
     " e.last_seen, e.props from external_user e"                              \
     " where e.id = r.external_user_id"                                        \
-    " and (e.project_id = :P) is true offset 0) u on true"                    \
-    " order by s.need desc, s.created_at, s.id"
+    " and (e.project_id = s.project_id) is true offset 0) u on true"          \
+    " order by s.created_at, s.id)"
 
-#define NGX_HTTP_LUNARY_KEY                                                   \
-    "select a.type::text as type, a.project_id"                               \
-    " from api_key a where a.api_key = $2::uuid order by a.id + 0 limit 1"
+/*
+ * The versions of all rows that a response is made of: which transaction
+ * wrote each run, its user, the version of its template and the template.  A
+ * row that is written gets a new transaction id, a row that joins the tree
+ * was written or has one above it that was, and a row that leaves makes the
+ * list shorter.  A transaction id comes again after 2^32 transactions: the
+ * sign of the age and the half of the epoch tell which one it is
+ */
 
-/* one row where the tree holds a thread, which sorts it first */
+#define NGX_HTTP_LUNARY_SQL_XMIN(x)                                           \
+    x ", case when age(" x ") < 0 then '-' end"
 
-#define NGX_HTTP_LUNARY_ONE                                                   \
-    " order by 1 desc, 2, 3"                                                  \
-    " limit case when exists (select from t"                                  \
-    " where t.type = 'thread') then 1 end) s"
+#define NGX_HTTP_LUNARY_SQL_VERSIONS                                          \
+    "select concat(string_agg(concat(" NGX_HTTP_LUNARY_SQL_XMIN("t.x")       \
+    ", ' ', (select concat(" NGX_HTTP_LUNARY_SQL_XMIN("e.xmin") ")"           \
+    " from external_user e where e.id = t.u), ' ',"                           \
+    " (select concat(" NGX_HTTP_LUNARY_SQL_XMIN("v.xmin") ", ' ', "           \
+    NGX_HTTP_LUNARY_SQL_XMIN("p.xmin") ") from template_version v"            \
+    " left join template p on p.id = v.template_id where v.id = t.v)),"       \
+    " ','), ' ', txid_snapshot_xmax(txid_current_snapshot()) >> 31, ' '"
+
+/* a digest in place of a long list: it is the first row of the response */
+
+#define NGX_HTTP_LUNARY_SQL_SHORT(versions)                                   \
+    "(select case when length(w.text) < 8192 then w.text"                     \
+    " else sha256(convert_to(w.text, 'UTF8'))::text end"                      \
+    " from (" versions ") w)"
+
+#define NGX_HTTP_LUNARY_SQL_ABOVE                                             \
+    ", (select string_agg(concat(" NGX_HTTP_LUNARY_SQL_XMIN("up.x")           \
+    "), ',') from up where up.n > 0)"
+
+/*
+ * A schema change writes no row of a table.  It writes rows of the catalog,
+ * and it makes each session parse its statements anew, which sets 'now'
+ */
+
+#define NGX_HTTP_LUNARY_SQL_CATALOG(tables, also)                             \
+    "(select string_agg(concat(a.attrelid, ' ', a.xmin), ' '"                 \
+    " order by a.attrelid, a.attnum) from pg_catalog.pg_attribute a" also     \
+    " where a.attrelid = any (" tables ") and a.attnum > 0)"
+
+#define NGX_HTTP_LUNARY_SQL_PARSED  "'now'::timestamptz"
 
 
-#define NGX_HTTP_LUNARY_WALK                                                  \
-    "with recursive t as ("                                                   \
-    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"           \
-    " null::jsonb as pf, r.parent_run_id is not null as need"                 \
-    NGX_HTTP_LUNARY_ROOT                                                      \
-    " union all "                                                             \
-    "select c.id, c.tid, c.created_at, c.type, c.feedback,"                   \
-    " case t.type when 'chat' then t.feedback else t.pf end, false"           \
-    NGX_HTTP_LUNARY_CHILD                                                     \
-    " where not t.need) "
-
-#define NGX_HTTP_LUNARY_ROWS                                                  \
-    " from (select t.need or t.type = 'thread' as need, t.created_at, t.id,"  \
-    " case when not (t.need or t.type = 'thread') then t.tid end as tid,"     \
-    " t.pf from t"                                                            \
-    NGX_HTTP_LUNARY_ONE                                                       \
-    NGX_HTTP_LUNARY_JOINS
-
-
-static const char  ngx_http_lunary_main_sql[] =
-    NGX_HTTP_LUNARY_WALK
-    NGX_HTTP_LUNARY_COLUMNS
-    NGX_HTTP_LUNARY_ROWS;
-
-
-static const char  ngx_http_lunary_key_main_sql[] =
-    "with recursive k as materialized (" NGX_HTTP_LUNARY_KEY "), t as ("
-    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"
-    " null::jsonb as pf, r.parent_run_id is not null as need,"
-    " r.project_id"
-    " from k cross join lateral (select r.id, r.ctid, r.created_at, r.type,"
-    " r.feedback, r.parent_run_id, r.project_id from run r"
-    " where r.id = $1::uuid and (r.project_id = k.project_id) is true"
-    " offset 0) r where k.type = 'private'"
-    " union all "
-    "select c.id, c.tid, c.created_at, c.type, c.feedback,"
-    " case t.type when 'chat' then t.feedback else t.pf end, false,"
-    " t.project_id"
-    " from t cross join lateral ("
-    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback"
-    " from run r"
-    " where r.parent_run_id = any (array[t.id]) and r.id <> $1::uuid"
-    " and (r.project_id = t.project_id) is true"
-    " order by r.parent_run_id offset 0) c"
-    " where not t.need) "
-    NGX_HTTP_LUNARY_COLUMNS ", s.key_type, s.project_id"
-    " from (select t.need or t.type = 'thread' as need, t.created_at, t.id,"
-    " case when not (t.need or t.type = 'thread') then t.tid end as tid, t.pf,"
-    " k.type as key_type, k.project_id"
-    " from k left join t on true"
-    NGX_HTTP_LUNARY_ONE
-    NGX_HTTP_LUNARY_JOINS;
+static const char  ngx_http_lunary_catalog_sql[] =
+    NGX_HTTP_LUNARY_SQL_PARSED ", case when"
+    " current_setting('lunary.parsed', true) is distinct from "
+    NGX_HTTP_LUNARY_SQL_PARSED "::text then "
+    NGX_HTTP_LUNARY_SQL_CATALOG("array['run'::regclass,"
+        " 'external_user'::regclass, 'template_version'::regclass,"
+        " 'template'::regclass]::oid[]",
+        ", set_config('lunary.parsed', " NGX_HTTP_LUNARY_SQL_PARSED
+        "::text, false)")
+    " end";
 
 
 /*
- * "up" walks to the top; "mark" is a run that it leaves behind, ever farther
- * apart, and meets again if it goes round in a cycle (R. P. Brent's way).
- * A chat is no ancestor of itself, though a cycle leads back to it
+ * MAIN serves a run without a parent in a tree without threads, nearly all
+ * that is asked for.  For any other its head says that FULL is needed:
+ * branches of a plan that are never taken still cost their start
  */
 
+static const char  ngx_http_lunary_main_sql[] =
+    "with recursive :K, "
+    NGX_HTTP_LUNARY_SQL_TREE(
+        ", null::jsonb as pf, r.parent_run_id is not null as need", "",
+        ", case t.type when 'chat' then t.feedback else t.pf end, false",
+        " where not t.need")
+    ", h as materialized (select bit_or("
+    "case when t.need or t.type = 'thread' then 3 else 1 end) as flags"
+    " from t)"
+    NGX_HTTP_LUNARY_SQL_HEAD ", :N"
+    NGX_HTTP_LUNARY_SQL_OF_HEAD
+    NGX_HTTP_LUNARY_SQL_ROWS("select t.created_at, t.id, t.tid, t.pf,"
+        " t.project_id from t where (select h.flags from h) = 1");
+
+
 static const char  ngx_http_lunary_full_sql[] =
-    "with recursive up as ("
-    "select r.id, r.parent_run_id, r.type, r.feedback, 0 as n,"
-    " r.id as mark, 1 as power, 0 as lam"
-    NGX_HTTP_LUNARY_ROOT
-    " union all "
-    "select p.id, p.parent_run_id, p.type, p.feedback, up.n + 1,"
-    " case when up.power = up.lam then up.id else up.mark end,"
-    " case when up.power = up.lam then 2 * up.power else up.power end,"
-    " case when up.power = up.lam then 1 else up.lam + 1 end"
-    " from up cross join lateral ("
-    "select r.id, r.parent_run_id, r.type, r.feedback from run r"
-    " where r.id = up.parent_run_id and (r.project_id = :P) is true"
-    " offset 0) p"
-    " where up.n = 0 or (up.id <> up.mark and up.id <> $1::uuid)"
-    "), t as ("
-    "select r.id, r.ctid as tid, r.created_at, r.type, r.feedback,"
-    " a.id as chat, a.feedback as pf"
-    " from run r left join (select up.id, up.feedback from up"
-    " where up.n > 0 and up.type = 'chat' and up.id <> $1::uuid"
-    " order by up.n limit 1) a on true"
-    " where r.id = $1::uuid and (r.project_id = :P) is true"
-    " union all "
-    "select c.id, c.tid, c.created_at, c.type, c.feedback,"
-    " case t.type when 'chat' then t.id else t.chat end,"
-    " case t.type when 'chat' then t.feedback else t.pf end"
-    NGX_HTTP_LUNARY_CHILD
-    ") "
-    NGX_HTTP_LUNARY_COLUMNS ","
-    " case when not s.cyclic then nullif(s.top, s.id) end,"
-    " case s.type when 'thread' then ("
-    "select m.message from (select c.input, c.output from ("
-    "select r.input, r.output, r.created_at, r.id from run r"
-    " where r.parent_run_id = any (array[s.id]) and (r.type = 'chat') is true"
-    " and (r.project_id = :P) is true"
-    " order by r.parent_run_id offset 0) c"
-    " order by c.created_at, c.id offset 0) c"
-    " cross join lateral (select coalesce("
-    "case jsonb_typeof(c.input)"
-    " when 'array' then nullif(c.input -> 0, 'null')"
-    " when 'null' then null else c.input end,"
-    " case jsonb_typeof(c.output)"
-    " when 'array' then nullif(c.output -> 0, 'null')"
-    " when 'null' then null else c.output end) as message offset 0) m"
-    " where m.message is not null limit 1) end,"
-    " case s.type when 'thread' then ("
-    "select coalesce(sum("
-    "case when r.input is null then 0 else case jsonb_typeof(r.input)"
-    " when 'array' then jsonb_array_length(r.input)"
+    "with recursive :K, " NGX_HTTP_LUNARY_SQL_UP ", "
+    NGX_HTTP_LUNARY_SQL_TREE(
+        ", a.id as chat, a.feedback as pf",
+        " left join (select up.id, up.feedback from up where up.n > 0"
+        " and up.type = 'chat' and up.id <> $1::uuid"
+        " order by up.n limit 1) a on true",
+        ", case t.type when 'chat' then t.id else t.chat end,"
+        " case t.type when 'chat' then t.feedback else t.pf end", "")
+    ", " NGX_HTTP_LUNARY_SQL_FOUND
+    NGX_HTTP_LUNARY_SQL_HEAD ", :N"
+    NGX_HTTP_LUNARY_SQL_OF_HEAD
+
+    /* a chat is no ancestor of its own, though a cycle leads back to it */
+
+    NGX_HTTP_LUNARY_SQL_ROWS("select t.created_at, t.id, t.tid, t.type,"
+        " t.project_id, case when t.chat <> t.id then t.pf end as pf,"
+        " a.top, a.cyclic from t cross join ("
+        "select (select up.id from up order by up.n desc limit 1) as top,"
+        " exists (select from up where up.n > 0"
+        " and (up.id = up.mark or up.id = $1::uuid)) as cyclic offset 0) a");
+
+
+static const char  ngx_http_lunary_tag_sql[] =
+    "with recursive :K, " NGX_HTTP_LUNARY_SQL_UP ", "
+    NGX_HTTP_LUNARY_SQL_TREE("", "", "", "")
+    ", " NGX_HTTP_LUNARY_SQL_FOUND
+    NGX_HTTP_LUNARY_SQL_HEAD ", :C"
+    NGX_HTTP_LUNARY_SQL_OF_HEAD;
+
+
+static const char  ngx_http_lunary_exists_sql[] =
+    "with :K, t as (select from k cross join "
+    NGX_HTTP_LUNARY_SQL_RUN("r.project_id", "r.id = $1::uuid", "k")
+    " offset 0) r where k.type = 'private'), "
+    NGX_HTTP_LUNARY_SQL_FOUND
+    NGX_HTTP_LUNARY_SQL_HEAD
+    NGX_HTTP_LUNARY_SQL_OF_HEAD;
+
+
+/* fields that FULL alone looks for */
+
+#define NGX_HTTP_LUNARY_SQL_CHATS(columns)                                    \
+    "select " columns " from run r"                                           \
+    " where r.parent_run_id = any (array[s.id]) and (r.type = 'chat') is true"\
+    " and (r.project_id = s.project_id) is true"                              \
+    " order by r.parent_run_id offset 0"
+
+#define NGX_HTTP_LUNARY_SQL_FIRST(column)                                     \
+    "case jsonb_typeof(" column ")"                                           \
+    " when 'array' then nullif(" column " -> 0, 'null')"                      \
+    " when 'null' then null else " column " end"
+
+#define NGX_HTTP_LUNARY_SQL_COUNT(column)                                     \
+    "case when " column " is null then 0"                                     \
+    " else case jsonb_typeof(" column ")"                                     \
+    " when 'array' then jsonb_array_length(" column ")"                       \
     " when 'null' then 0 else 1 end end"
-    " + case when r.output is null then 0 else case jsonb_typeof(r.output)"
-    " when 'array' then jsonb_array_length(r.output)"
-    " when 'null' then 0 else 1 end end), 0)::int8"
-    " from (select r.input, r.output from run r"
-    " where r.parent_run_id = any (array[s.id]) and (r.type = 'chat') is true"
-    " and (r.project_id = :P) is true"
-    " order by r.parent_run_id offset 0) r) end"
-    " from (select false as need, t.created_at, t.id, t.tid, t.type,"
-    " a.top, a.cyclic, case when t.chat <> t.id then t.pf end as pf"
-    " from t cross join ("
-    "select (select up.id from up order by up.n desc limit 1) as top,"
-    " exists (select from up where up.n > 0"
-    " and (up.id = up.mark or up.id = $1::uuid)) as cyclic offset 0) a"
-    " order by t.created_at, t.id offset 0) s"
-    NGX_HTTP_LUNARY_JOINS;
+
+static const char  ngx_http_lunary_first_message_sql[] =
+    "case s.type when 'thread' then (select m.message from (select c.input,"
+    " c.output from (" NGX_HTTP_LUNARY_SQL_CHATS("r.input, r.output,"
+    " r.created_at, r.id") ") c order by c.created_at, c.id offset 0) c"
+    " cross join lateral (select coalesce("
+    NGX_HTTP_LUNARY_SQL_FIRST("c.input") ", "
+    NGX_HTTP_LUNARY_SQL_FIRST("c.output") ") as message offset 0) m"
+    " where m.message is not null limit 1) end";
+
+static const char  ngx_http_lunary_messages_count_sql[] =
+    "case s.type when 'thread' then (select coalesce(sum("
+    NGX_HTTP_LUNARY_SQL_COUNT("r.input") " + "
+    NGX_HTTP_LUNARY_SQL_COUNT("r.output") "), 0)::int8 from ("
+    NGX_HTTP_LUNARY_SQL_CHATS("r.input, r.output") ") r) end";
 
 
-static const char  ngx_http_lunary_head_sql[] =
-    "select true" NGX_HTTP_LUNARY_ROOT;
-
-
-static const char  ngx_http_lunary_key_head_sql[] =
-    "select exists (select from run r where r.id = $1::uuid"
-    " and (r.project_id = k.project_id) is true"
-    " and k.type = 'private'), k.type, k.project_id"
-    " from (" NGX_HTTP_LUNARY_KEY ") k";
-
-
-/* a boolean for each feature; a missing table fails the first query */
+/*
+ * The probe.  $1 is the process that libpq was told of: behind a pooler it is
+ * another one.  "c" is a table that rows are read from, "plain" where it is a
+ * heap of its own that the role may read as a whole
+ */
 
 static const char  ngx_http_lunary_probe_sql[] =
-    "select pg_catalog.pg_backend_pid() = $1::int4,"
-    " exists (select from pg_catalog.pg_attribute"
-    " where attrelid = pg_catalog.to_regclass('run')"
-    " and attname = 'sibling_run_id' and not attisdropped)";
+    "with c as (select c.oid,"
+    " c.relkind = 'r' and c.relam = 2 and not c.relhassubclass"
+    " and has_table_privilege(c.oid, 'select')"
+    " and not row_security_active(c.oid) as plain,"
+    " row_security_active(c.oid) as secured,"
 
-#define NGX_HTTP_LUNARY_PROBE_COLUMNS  2
-#define NGX_HTTP_LUNARY_HAS_SIBLING    (1 << 1)
+    /* an id stands for one row; a virtual column has no version */
 
-/* sets of features */
-#define NGX_HTTP_LUNARY_FEATURES       (1 << NGX_HTTP_LUNARY_PROBE_COLUMNS)
+    " exists (select from pg_index i join pg_attribute a"
+    " on a.attrelid = i.indrelid and a.attname = 'id'"
+    " where i.indrelid = c.oid and i.indisunique and i.indisvalid"
+    " and i.indpred is null and i.indnkeyatts = 1"
+    " and i.indkey[0] = a.attnum) and not exists ("
+    "select from pg_attribute a where a.attrelid = c.oid"
+    " and a.attgenerated = 'v') as versioned"
+    " from pg_class c where c.oid = any (array[to_regclass('run'),"
+    " to_regclass('external_user'), to_regclass('template_version'),"
+    " to_regclass('template')]::oid[])),"
+    " own as (select pg_backend_pid() = $1::int4 as own,"
+    " (select count(*) = 4 and bool_and(c.plain)"
+    " and to_regclass('pg_dist_partition') is null from c) as plain)"
 
+    " select o.own, exists (select from pg_attribute"
+    " where attrelid = to_regclass('run')"
+    " and attname = 'sibling_run_id' and not attisdropped),"
+    " o.plain, v.versions,"
+    " (select count(*) = 4 from pg_attribute a where not a.attisdropped"
+    " and has_column_privilege(a.attrelid, a.attnum, 'select')"
+    " and (a.attrelid = to_regclass('account')"
+    " and a.attname in ('id', 'role')"
+    " or a.attrelid = to_regclass('account_project')"
+    " and a.attname in ('account_id', 'project_id'))),"
+    " pg_is_in_recovery(),"
+    " coalesce((select bool_or(c.secured) from c), false),"
 
-typedef struct {
-    const char  *name;
-    const char  *sql;
-    const char  *project;
-    int          columns;
-} ngx_http_lunary_statement_t;
+    /*
+     * which server, and since when: a start sets the time of the postmaster,
+     * recovery from a crash that of the statistics' reset
+     */
 
+    " case when v.versions then concat("
+    "extract(epoch from pg_postmaster_start_time()), ' ',"
+    " extract(epoch from pg_stat_get_bgwriter_stat_reset_time()), ' ',"
+    " (select d.oid from pg_database d"
+    " where d.datname = current_database())) end,"
+    " case when v.versions then "
+    NGX_HTTP_LUNARY_SQL_CATALOG("array(select c.oid from c)", "") " end"
+    " from own o cross join lateral (select o.own and o.plain"
+    " and (select bool_and(c.versioned) from c)"
+    " and current_setting('server_version_num')::int4 >= 150000"
+    " and pg_stat_get_bgwriter_stat_reset_time() is not null"
+    " as versions offset 0) v";
 
-static ngx_http_lunary_statement_t  ngx_http_lunary_statements[] = {
-    { "lunary_main", ngx_http_lunary_main_sql, "$2::uuid", 28 },
-    { "lunary_key_main", ngx_http_lunary_key_main_sql, "s.project_id", 30 },
-    { "lunary_full", ngx_http_lunary_full_sql, "$2::uuid", 31 },
-    { "lunary_head", ngx_http_lunary_head_sql, "$2::uuid", 1 },
-    { "lunary_key_head", ngx_http_lunary_key_head_sql, "k.project_id", 3 }
+enum {
+    NGX_HTTP_LUNARY_PROBE_SERVER = 7,
+    NGX_HTTP_LUNARY_PROBE_CATALOG,
+    NGX_HTTP_LUNARY_PROBE_COLUMNS
 };
 
 
+static const char  ngx_http_lunary_note[] =
+    "row security is active for the role: runs and keys that it hides look "
+    "as if they were not there";
+
+
+/* a statement, but for what the session has */
+
 typedef struct {
-    ngx_lunary_sql_t   sql;
-    const char        *names[NGX_HTTP_LUNARY_NSTATEMENTS];
-    const char        *texts[NGX_HTTP_LUNARY_NSTATEMENTS]
-                            [NGX_HTTP_LUNARY_FEATURES];
+    const char                  *name;
+    const char                  *text;
+    ngx_http_lunary_by_e         by;
+    ngx_uint_t                   tagged;
+} ngx_http_lunary_statement_t;
+
+
+#define ngx_http_lunary_statements_by(name, text, tagged)                     \
+    { name, text, NGX_HTTP_LUNARY_BY_PROJECT, tagged },                       \
+    { name "_key", text, NGX_HTTP_LUNARY_BY_KEY, tagged },                    \
+    { name "_session", text, NGX_HTTP_LUNARY_BY_SESSION, tagged }
+
+
+static ngx_http_lunary_statement_t  ngx_http_lunary_statements[] = {
+    ngx_http_lunary_statements_by("lunary_main", ngx_http_lunary_main_sql, 0),
+    ngx_http_lunary_statements_by("lunary_main_tagged",
+                                  ngx_http_lunary_main_sql, 1),
+    ngx_http_lunary_statements_by("lunary_exists", ngx_http_lunary_exists_sql,
+                                  0),
+    ngx_http_lunary_statements_by("lunary_tag", ngx_http_lunary_tag_sql, 1),
+    { "lunary_full", ngx_http_lunary_full_sql, NGX_HTTP_LUNARY_BY_PROJECT, 0 },
+    { "lunary_full_tagged", ngx_http_lunary_full_sql,
+      NGX_HTTP_LUNARY_BY_PROJECT, 1 }
+};
+
+#define NGX_HTTP_LUNARY_NSTATEMENTS                                           \
+    (sizeof(ngx_http_lunary_statements)                                       \
+     / sizeof(ngx_http_lunary_statements[0]))
+
+
+/* features that texts depend on */
+
+#define NGX_HTTP_LUNARY_NTEXTS      (NGX_HTTP_LUNARY_SESSIONS << 1)
+
+
+typedef struct {
+    ngx_lunary_sql_t             sql;
+    ngx_pool_t                  *pool;
+    const char                  *names[NGX_HTTP_LUNARY_NSTATEMENTS];
+    const char                  *texts[NGX_HTTP_LUNARY_NSTATEMENTS]
+                                      [NGX_HTTP_LUNARY_NTEXTS];
 } ngx_http_lunary_sql_t;
+
+
+/* a text being put together; with "last" NULL its length is counted */
+
+typedef struct {
+    ngx_http_lunary_statement_t *statement;
+    ngx_uint_t                   features;
+    size_t                       len;
+    u_char                      *last;
+} ngx_http_lunary_sql_text_t;
 
 
 static ngx_int_t ngx_http_lunary_sql_probed(ngx_lunary_sql_t *sql,
     PGresult *res, ngx_uint_t *features, u_char *identity);
+static void ngx_http_lunary_sql_digest(PGresult *res, int column,
+    u_char *digest);
 static const char *ngx_http_lunary_sql_note(ngx_lunary_sql_t *sql,
     ngx_uint_t features);
-static const char *ngx_http_lunary_sql_get_text(ngx_lunary_sql_t *sql,
+static const char *ngx_http_lunary_sql_text(ngx_lunary_sql_t *sql,
     ngx_uint_t statement, ngx_uint_t features);
-static const char *ngx_http_lunary_sql_text(ngx_pool_t *pool,
-    ngx_http_lunary_statement_t *statement, ngx_uint_t features);
-static const char *ngx_http_lunary_sql_value(
-    ngx_http_lunary_statement_t *statement, ngx_uint_t features, char name);
+static void ngx_http_lunary_sql_expand(ngx_http_lunary_sql_text_t *t,
+    const char *text);
+static void ngx_http_lunary_sql_append(ngx_http_lunary_sql_text_t *t,
+    const char *text, size_t len);
+static const char *ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t,
+    char name);
+static void ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t,
+    ngx_uint_t nulls);
 
 
 ngx_lunary_sql_t *
 ngx_http_lunary_sql(ngx_pool_t *pool)
 {
-    ngx_uint_t              i, k;
+    ngx_uint_t              i;
     ngx_http_lunary_sql_t  *sql;
 
     sql = ngx_pcalloc(pool, sizeof(ngx_http_lunary_sql_t));
@@ -281,43 +427,58 @@ ngx_http_lunary_sql(ngx_pool_t *pool)
         return NULL;
     }
 
+    sql->pool = pool;
     sql->sql.probe = ngx_http_lunary_probe_sql;
     sql->sql.probed = ngx_http_lunary_sql_probed;
     sql->sql.note = ngx_http_lunary_sql_note;
     sql->sql.names = sql->names;
-    sql->sql.text = ngx_http_lunary_sql_get_text;
+    sql->sql.text = ngx_http_lunary_sql_text;
 
     for (i = 0; i < NGX_HTTP_LUNARY_NSTATEMENTS; i++) {
         sql->names[i] = ngx_http_lunary_statements[i].name;
-
-        for (k = 0; k < NGX_HTTP_LUNARY_FEATURES; k++) {
-            sql->texts[i][k] = ngx_http_lunary_sql_text(pool,
-                                            &ngx_http_lunary_statements[i], k);
-            if (sql->texts[i][k] == NULL) {
-                return NULL;
-            }
-        }
     }
 
     return &sql->sql;
 }
 
 
-/* a boolean for each feature, in binary: one byte */
+ngx_uint_t
+ngx_http_lunary_sql_statement(ngx_http_lunary_question_e question,
+    ngx_http_lunary_by_e by, ngx_uint_t tagged)
+{
+    switch (question) {
+
+    case NGX_HTTP_LUNARY_MAIN:
+        return tagged ? 3 + by : by;
+
+    case NGX_HTTP_LUNARY_EXISTS:
+        return 6 + by;
+
+    case NGX_HTTP_LUNARY_TAG:
+        return 9 + by;
+
+    default: /* NGX_HTTP_LUNARY_FULL */
+        return tagged ? 13 : 12;
+    }
+}
+
+
+/* booleans in the order of their bits, then texts */
 
 static ngx_int_t
 ngx_http_lunary_sql_probed(ngx_lunary_sql_t *sql, PGresult *res,
     ngx_uint_t *features, u_char *identity)
 {
-    int      i;
-    u_char  *value;
-    size_t   len;
+    int                          i;
+    size_t                       len;
+    u_char                      *value;
+    ngx_http_lunary_identity_t  *id;
 
     if (PQnfields(res) != NGX_HTTP_LUNARY_PROBE_COLUMNS) {
         return NGX_ERROR;
     }
 
-    for (i = 0; i < NGX_HTTP_LUNARY_PROBE_COLUMNS; i++) {
+    for (i = 0; i < NGX_HTTP_LUNARY_PROBE_SERVER; i++) {
         value = ngx_lunary_pg_value(res, 0, i, &len);
 
         if (value == NULL || len != 1) {
@@ -329,96 +490,238 @@ ngx_http_lunary_sql_probed(ngx_lunary_sql_t *sql, PGresult *res,
         }
     }
 
+    id = (ngx_http_lunary_identity_t *) identity;
+
+    ngx_http_lunary_sql_digest(res, NGX_HTTP_LUNARY_PROBE_SERVER, id->server);
+    ngx_http_lunary_sql_digest(res, NGX_HTTP_LUNARY_PROBE_CATALOG,
+                               id->catalog);
+
     return NGX_OK;
+}
+
+
+static void
+ngx_http_lunary_sql_digest(PGresult *res, int column, u_char *digest)
+{
+    size_t       len;
+    u_char      *value;
+    ngx_sha1_t   sha1;
+
+    value = ngx_lunary_pg_value(res, 0, column, &len);
+
+    ngx_sha1_init(&sha1);
+    ngx_sha1_update(&sha1, value, len);
+    ngx_sha1_final(digest, &sha1);
 }
 
 
 static const char *
 ngx_http_lunary_sql_note(ngx_lunary_sql_t *sql, ngx_uint_t features)
 {
-    return NULL;
+    return (features & NGX_HTTP_LUNARY_ROW_SECURITY) ? ngx_http_lunary_note
+                                                     : NULL;
 }
 
 
+/* texts are put together when a session first needs them */
+
 static const char *
-ngx_http_lunary_sql_get_text(ngx_lunary_sql_t *sql, ngx_uint_t statement,
+ngx_http_lunary_sql_text(ngx_lunary_sql_t *sql, ngx_uint_t statement,
     ngx_uint_t features)
 {
-    return ((ngx_http_lunary_sql_t *) sql)->texts[statement][features];
-}
+    u_char                      *p;
+    const char                 **text;
+    ngx_http_lunary_sql_t       *s;
+    ngx_http_lunary_sql_text_t   t;
 
+    s = (ngx_http_lunary_sql_t *) sql;
 
-static const char *
-ngx_http_lunary_sql_text(ngx_pool_t *pool,
-    ngx_http_lunary_statement_t *statement, ngx_uint_t features)
-{
-    size_t       len, n;
-    u_char      *text, *last;
-    ngx_uint_t   pass;
-    const char  *sql, *p, *value;
+    features &= NGX_HTTP_LUNARY_NTEXTS - 1;
+    text = &s->texts[statement][features];
 
-    sql = statement->sql;
-
-    text = NULL;
-    last = NULL;
-    len = 0;
-
-    /* the length first, then the text */
-
-    for (pass = 0; pass < 2; pass++) {
-
-        for (p = sql; *p; p += n) {
-
-            if (p[0] == ':' && p[1] >= 'A' && p[1] <= 'Z') {
-                value = ngx_http_lunary_sql_value(statement, features, p[1]);
-                len += ngx_strlen(value);
-                last = text ? ngx_cpymem(last, value, ngx_strlen(value))
-                            : NULL;
-                n = 2;
-                continue;
-            }
-
-            /* a cast is "::" */
-
-            n = (p[0] == ':') ? 2 : 1;
-            len += n;
-            last = text ? ngx_cpymem(last, p, n) : NULL;
-        }
-
-        if (text == NULL) {
-            text = ngx_pnalloc(pool, len + 1);
-            if (text == NULL) {
-                return NULL;
-            }
-
-            last = text;
-        }
+    if (*text) {
+        return *text;
     }
 
-    *last = '\0';
+    ngx_memzero(&t, sizeof(ngx_http_lunary_sql_text_t));
 
-    return (const char *) text;
+    t.statement = &ngx_http_lunary_statements[statement];
+    t.features = features;
+
+    ngx_http_lunary_sql_expand(&t, t.statement->text);
+
+    p = ngx_pnalloc(s->pool, t.len + 1);
+    if (p == NULL) {
+        return NULL;
+    }
+
+    t.last = p;
+
+    ngx_http_lunary_sql_expand(&t, t.statement->text);
+
+    *t.last = '\0';
+    *text = (const char *) p;
+
+    return *text;
+}
+
+
+static void
+ngx_http_lunary_sql_expand(ngx_http_lunary_sql_text_t *t, const char *text)
+{
+    size_t       n;
+    const char  *p;
+
+    for (p = text; *p; p += n) {
+
+        if (p[0] != ':') {
+            n = strcspn(p, ":");
+            ngx_http_lunary_sql_append(t, p, n);
+            continue;
+        }
+
+        n = 2;
+
+        switch (p[1]) {
+
+        case ':':
+            ngx_http_lunary_sql_append(t, p, n);
+            break;
+
+        case 'L':
+            ngx_http_lunary_sql_columns(t, 0);
+            break;
+
+        case 'N':
+            ngx_http_lunary_sql_columns(t, 1);
+            break;
+
+        default:
+            ngx_http_lunary_sql_expand(t, ngx_http_lunary_sql_value(t, p[1]));
+        }
+    }
+}
+
+
+static void
+ngx_http_lunary_sql_append(ngx_http_lunary_sql_text_t *t, const char *text,
+    size_t len)
+{
+    t->len += len;
+
+    if (t->last) {
+        t->last = ngx_cpymem(t->last, text, len);
+    }
 }
 
 
 static const char *
-ngx_http_lunary_sql_value(ngx_http_lunary_statement_t *statement,
-    ngx_uint_t features, char name)
+ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
 {
+    ngx_uint_t  full, main, plain, tagged;
+
+    main = (t->statement->text == ngx_http_lunary_main_sql);
+    full = (t->statement->text == ngx_http_lunary_full_sql);
+    plain = t->features & NGX_HTTP_LUNARY_PLAIN;
+    tagged = t->statement->tagged && (t->features & NGX_HTTP_LUNARY_VERSIONS);
+
     switch (name) {
 
-    case 'S':
-        return (features & NGX_HTTP_LUNARY_HAS_SIBLING) ? "r.sibling_run_id"
-                                                        : "null";
+    case 'K':
+        switch (t->statement->by) {
 
-    default: /* 'P' */
-        return statement->project;
+        case NGX_HTTP_LUNARY_BY_PROJECT:
+            return NGX_HTTP_LUNARY_SQL_PROJECT;
+
+        case NGX_HTTP_LUNARY_BY_KEY:
+            return NGX_HTTP_LUNARY_SQL_KEY;
+
+        default: /* NGX_HTTP_LUNARY_BY_SESSION */
+            return (t->features & NGX_HTTP_LUNARY_SESSIONS)
+                   ? NGX_HTTP_LUNARY_SQL_SESSION
+                   : NGX_HTTP_LUNARY_SQL_NO_SESSION;
+        }
+
+    /* a run's place in its table */
+
+    case 'T':
+        return plain ? "r.ctid" : "null::tid";
+
+    case 'J':
+        return plain ? "r.ctid = s.tid and r.id = s.id" : "r.id = s.id";
+
+    case 'S':
+        return (t->features & NGX_HTTP_LUNARY_SIBLING) ? "r.sibling_run_id"
+                                                       : "null";
+
+    /* what versions are made of: in "r", in its row and in that of a child */
+
+    case 'V':
+        return tagged ? " r.xmin as x, r.external_user_id as u,"
+                        " r.template_version_id as v," : "";
+
+    case 'X':
+        return tagged ? " r.x, r.u, r.v," : "";
+
+    case 'Y':
+        return tagged ? " c.x, c.u, c.v," : "";
+
+    /* the same above the run */
+
+    case 'G':
+        return tagged ? " r.xmin as x," : "";
+
+    case 'Q':
+        return tagged ? " r.x," : "";
+
+    case 'P':
+        return tagged ? " p.x," : "";
+
+    case 'W':
+        if (!tagged) {
+            return "null::text";
+        }
+
+        return main ? NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
+                                                ") as text from t")
+                    : NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
+                                                NGX_HTTP_LUNARY_SQL_ABOVE
+                                                ") as text from t");
+
+    case 'C':
+        return tagged ? ngx_http_lunary_catalog_sql : "null, null";
+
+    /* fields */
+
+    case 'A':
+        return full ? "case when not s.cyclic then nullif(s.top, s.id) end"
+                    : "nullif($1::uuid, s.id)";
+
+    case 'F':
+        return full ? ngx_http_lunary_first_message_sql : "null::jsonb";
+
+    default: /* 'M' */
+        return full ? ngx_http_lunary_messages_count_sql : "null::int8";
     }
 }
 
 
-int
-ngx_http_lunary_sql_columns(ngx_uint_t statement)
+/* the columns of a run, or nulls in their place */
+
+static void
+ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t, ngx_uint_t nulls)
 {
-    return ngx_http_lunary_statements[statement].columns;
+    ngx_uint_t    i, n;
+    const char  **columns;
+
+    columns = ngx_http_lunary_run_columns(&n);
+
+    for (i = 0; i < n; i++) {
+
+        if (i) {
+            ngx_http_lunary_sql_append(t, ", ", 2);
+        }
+
+        ngx_http_lunary_sql_expand(t, nulls ? "null" : columns[i]);
+    }
 }

@@ -1,6 +1,10 @@
 
 /*
- * The statements that the module sends, and what their rows hold.
+ * The statements that the module sends, and what it asks of a new session.
+ *
+ * The first row of a result is the head: what the credential opens, whether
+ * the run is there, which versions the rows have.  The rows that follow are
+ * runs, with a column for each field of the table in ngx_http_lunary_run.c.
  */
 
 
@@ -13,64 +17,76 @@
 #include "ngx_lunary_query.h"
 
 
+/* features of a session, as the probe finds them */
+
+#define NGX_HTTP_LUNARY_SIBLING   0x02  /* run.sibling_run_id is there */
+#define NGX_HTTP_LUNARY_PLAIN     0x04  /* heap tables, readable as a whole */
+#define NGX_HTTP_LUNARY_VERSIONS  0x08  /* xmin tells versions of rows */
+#define NGX_HTTP_LUNARY_SESSIONS  0x10  /* account tables can be read */
+#define NGX_HTTP_LUNARY_STANDBY   0x20  /* a server in recovery */
+#define NGX_HTTP_LUNARY_ROW_SECURITY                                          \
+                                  0x40  /* row security is active */
+
+
+/* what is asked */
+
 typedef enum {
-    NGX_HTTP_LUNARY_MAIN = 0,
-    NGX_HTTP_LUNARY_KEY_MAIN,
-    NGX_HTTP_LUNARY_FULL,
-    NGX_HTTP_LUNARY_HEAD,
-    NGX_HTTP_LUNARY_KEY_HEAD,
-    NGX_HTTP_LUNARY_NSTATEMENTS
-} ngx_http_lunary_statement_e;
+    NGX_HTTP_LUNARY_MAIN = 0,       /* the runs, unless FULL is needed */
+    NGX_HTTP_LUNARY_FULL,           /* also for a parent, and for threads */
+    NGX_HTTP_LUNARY_TAG,            /* the versions of the rows alone */
+    NGX_HTTP_LUNARY_EXISTS          /* whether the run is there */
+} ngx_http_lunary_question_e;
 
 
-/* the columns of a run */
+/* columns of the head */
 
 enum {
-    NGX_HTTP_LUNARY_NEED = 0,
-    NGX_HTTP_LUNARY_ID,
-    NGX_HTTP_LUNARY_IS_PUBLIC,
-    NGX_HTTP_LUNARY_FEEDBACK,
-    NGX_HTTP_LUNARY_PARENT_FEEDBACK,
-    NGX_HTTP_LUNARY_TYPE,
-    NGX_HTTP_LUNARY_NAME,
-    NGX_HTTP_LUNARY_CREATED_AT,
-    NGX_HTTP_LUNARY_ENDED_AT,
-    NGX_HTTP_LUNARY_TEMPLATE_VERSION_ID,
-    NGX_HTTP_LUNARY_TEMPLATE_SLUG,
-    NGX_HTTP_LUNARY_COST,
-    NGX_HTTP_LUNARY_PROMPT_TOKENS,
-    NGX_HTTP_LUNARY_COMPLETION_TOKENS,
-    NGX_HTTP_LUNARY_TAGS,
-    NGX_HTTP_LUNARY_INPUT,
-    NGX_HTTP_LUNARY_OUTPUT,
-    NGX_HTTP_LUNARY_ERROR_COLUMN,
-    NGX_HTTP_LUNARY_STATUS,
-    NGX_HTTP_LUNARY_SIBLING_RUN_ID,
-    NGX_HTTP_LUNARY_PARAMS,
-    NGX_HTTP_LUNARY_METADATA,
-    NGX_HTTP_LUNARY_PARENT_RUN_ID,
-    NGX_HTTP_LUNARY_USER_ID,
-    NGX_HTTP_LUNARY_EXTERNAL_ID,
-    NGX_HTTP_LUNARY_USER_CREATED_AT,
-    NGX_HTTP_LUNARY_LAST_SEEN,
-    NGX_HTTP_LUNARY_PROPS,
+    NGX_HTTP_LUNARY_HEAD_KIND = 0,  /* of the credential: "private" opens */
+    NGX_HTTP_LUNARY_HEAD_PROJECT,   /* that it opens, or null */
+    NGX_HTTP_LUNARY_HEAD_FLAGS,     /* null: no such run */
+    NGX_HTTP_LUNARY_HEAD_VERSIONS,  /* of the rows, as text, or null */
+    NGX_HTTP_LUNARY_HEAD_COLUMNS,
 
-    /* of "full" */
-    NGX_HTTP_LUNARY_TRACE_ID,
-    NGX_HTTP_LUNARY_FIRST_MESSAGE,
-    NGX_HTTP_LUNARY_MESSAGES_COUNT,
-
-    /* of "key_main" and "key_head" */
-    NGX_HTTP_LUNARY_MAIN_KEY_TYPE = 28,
-    NGX_HTTP_LUNARY_HEAD_KEY_TYPE = 1
+    /* of TAG */
+    NGX_HTTP_LUNARY_HEAD_PARSED = NGX_HTTP_LUNARY_HEAD_COLUMNS,
+    NGX_HTTP_LUNARY_HEAD_CATALOG,
+    NGX_HTTP_LUNARY_TAG_COLUMNS
 };
 
+#define NGX_HTTP_LUNARY_FLAG_FOUND  1
+#define NGX_HTTP_LUNARY_FLAG_FULL   2   /* FULL has to be asked */
 
-/* puts the statements' texts together, in memory of "pool", or NULL */
+
+/*
+ * what the probe leaves in the identity of a session: digests of the server,
+ * of the catalog, and when the session last parsed TAG with that catalog
+ */
+
+typedef struct {
+    u_char      server[20];
+    u_char      catalog[20];
+    u_char      parsed[8];
+} ngx_http_lunary_identity_t;
+
+
+/* how the project is known that a run has to belong to */
+
+typedef enum {
+    NGX_HTTP_LUNARY_BY_PROJECT = 0, /* $2: the project */
+    NGX_HTTP_LUNARY_BY_KEY,         /* $2: the key */
+    NGX_HTTP_LUNARY_BY_SESSION      /* $2: the user, $3: the project */
+} ngx_http_lunary_by_e;
+
+
+/* in memory of "pool", as are the texts; NULL: no memory */
 ngx_lunary_sql_t *ngx_http_lunary_sql(ngx_pool_t *pool);
 
-/* how many columns the rows of a statement have */
-int ngx_http_lunary_sql_columns(ngx_uint_t statement);
+/*
+ * the number of a statement.  "tagged": the head of MAIN and FULL tells the
+ * versions of the rows, where the session can.  FULL is asked by project
+ */
+ngx_uint_t ngx_http_lunary_sql_statement(ngx_http_lunary_question_e question,
+    ngx_http_lunary_by_e by, ngx_uint_t tagged);
 
 
 #endif /* _NGX_HTTP_LUNARY_SQL_H_INCLUDED_ */

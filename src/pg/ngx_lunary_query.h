@@ -119,6 +119,8 @@ struct ngx_lunary_query_s {
     ngx_msec_t                took;        /* since then, to the last row */
     ngx_msec_t                connect;     /* the connection's making */
     ngx_uint_t                fresh;       /* the serial it needs at least */
+    const char               *column;      /* with a value that "row" declined,
+                                              or NULL */
     char                      sqlstate[NGX_LUNARY_SQLSTATE_LEN];
 
     unsigned                  committed:1; /* the caller's: no way back */

@@ -41,6 +41,7 @@ our $Project = '00000000-0000-4000-8000-00000000b001';
 # messages: [type, payload]
 
 sub text { return pack 'N/a*', $_[0] }
+sub int4 { return pack 'N l>', 4, $_[0] }
 sub int8 { return pack 'N q>', 8, $_[0] }
 sub float8 { return pack 'N d>', 8, $_[0] }
 sub bool { return pack 'N C', 1, $_[0] }
@@ -80,24 +81,31 @@ sub auth { return ['R', pack('N', $_[0]) . ($_[1] // '')] }
 
 my $tags = pack 'N5', 1, 1, 25, 2, 1;
 
+my @columns = qw( kind project flags versions
+    id is_public feedback parent_feedback type name created_at ended_at
+    template_version_id template_slug cost completion_tokens prompt_tokens
+    tags input output error status sibling_run_id params metadata
+    first_message messages_count user_id external_id user_created_at
+    last_seen props trace_id parent_run_id );
+my %at = map { $columns[$_] => $_ } 0 .. $#columns;
+
+# what the credential opens, and that the run is there
+sub head_row { return (text('private'), uuid($Project), int4(1), null()) }
+
 sub run_row {
-    my ($statement, $i) = @_;
+    my ($i) = @_;
 
     my $id = sprintf '%s%012d', substr($Run, 0, 24), $i + 1;
 
-    my @row = (bool(0), uuid($id), bool(1), jsonb('{"thumb_up": 1}'),
+    return ((null()) x 4, uuid($id), bool(1), jsonb('{"thumb_up": 1}'),
         null(), text($i ? 'llm' : 'chain'), text("run $i"),
         int8(800_000_000_000_000 + $i), int8(800_000_001_500_000),
         int8(7), text('slug'), float8(0.25), int8(3), int8(4),
         text($tags . text('a') . null()), jsonb('{"a_b": [1, "x"]}'),
         jsonb('"out"'), null(), text('success'), null(), jsonb('{}'),
-        jsonb('null'), $i ? uuid($Run) : null(), int8(5), text('ext'),
-        int8(1), null(), jsonb('{"e_mail": "x"}'));
-
-    push @row, text('private'), uuid($Project) if $statement =~ /key/;
-    push @row, null(), null(), null() if $statement =~ /full/;
-
-    return @row;
+        jsonb('null'), null(), null(), int8(5), text('ext'), int8(1), null(),
+        jsonb('{"e_mail": "x"}'), $i ? uuid($Run) : null(),
+        $i ? uuid($Run) : null());
 }
 
 
@@ -118,13 +126,17 @@ sub reply {
             ['C', "SELECT 1\0"], ready()) if $kind eq 'session';
     return (@head, columns(1), row(text('1s')), ['C', "SELECT 1\0"], ready())
         if $kind eq 'interval';
-    return (@head, columns(2), row(bool(1), bool(0)), ['C', "SELECT 1\0"],
-            ready()) if $kind eq 'probe';
+    return (@head, columns(9), row(bool(1), bool(0), bool(1),
+            (bool(0)) x 4, null(), null()), ['C', "SELECT 1\0"], ready())
+        if $kind eq 'probe';
     return (ready()) if $kind eq 'check';
 
-    my @rows = map { [run_row($kind, $_)] } 0 .. 2;
+    my @rows = [head_row()];
 
-    @rows = [bool(1), text('private'), uuid($Project)] if $kind =~ /head/;
+    if ($kind !~ /exists|tag/) {
+        $rows[0] = [head_row(), (null()) x (@columns - 4)];
+        push @rows, map { [run_row($_)] } 0 .. 2;
+    }
 
     return (($prepared ? () : $head[0]), $head[1],
             columns(scalar @{ $rows[0] }), map({ row(@$_) } @rows),
@@ -138,12 +150,14 @@ sub reply {
 
 # replaces the column of the second row
 sub column {
-    my ($n, $value) = @_;
+    my ($name, $value) = @_;
+
+    my $n = $at{$name};
 
     return sub {
         my @messages = @_;
         my @rows = grep { $_->[0] eq 'D' } @messages;
-        my $row = $rows[1] // $rows[0];
+        my $row = $rows[$n < 4 ? 0 : 1] // $rows[0];
 
         my @values;
         my $rest = substr $row->[1], 2;
@@ -159,16 +173,6 @@ sub column {
 
         return @messages;
     };
-}
-
-# and this one of the first, with those behind it left out
-sub first {
-    my ($n, $value, @messages) = @_;
-
-    my ($row, @more) = grep { $_->[0] eq 'D' } @messages;
-
-    return column($n, $value)->(grep { my $one = $_;
-                                       !grep { $_ == $one } @more } @messages);
 }
 
 sub before {
@@ -260,65 +264,70 @@ my %modes = (
     probe_wide    => ['probe', instead(['1', ''], ['2', ''], columns(70),
                       row(map { bool(1) } 1 .. 70), ['C', "SELECT 1\0"],
                       ready()), 503],
-    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(2),
-                      row(text('true'), bool(0)), ['C', "SELECT 1\0"], ready()), 503],
+    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(9),
+                      row((text('true')) x 7, null(), null()),
+                      ['C', "SELECT 1\0"], ready()), 503],
     probe_copy    => ['probe', instead(['H', pack('Cnn', 0, 1, 0)], ready()),
                       qr/50[034]/],
 
     # values of an answer
-    short_id      => ['answer', column(1, text('abc')), 500],
-    long_id       => ['answer', column(1, text('a' x 17)), 500],
-    no_id         => ['answer', column(1, null()), 500],
-    need_null     => ['answer', column(0, null()), 500],
-    need_wide     => ['answer', column(0, text('true')), 500],
-    need_late     => ['answer', column(0, bool(1)), 500],
-    public_wide   => ['answer', column(2, text('tt')), 500],
-    time_short    => ['answer', column(7, text('1234567')), 500],
-    time_last     => ['answer', column(7, int8(9223372036854775806)), 200],
-    time_first    => ['answer', column(7, int8(-9223372036854775807)), 200],
-    version_short => ['answer', column(9, text('1234')), 500],
-    cost_short    => ['answer', column(11, text('1234')), 500],
-    cost_nan      => ['answer', column(11, float8('nan')), 200],
-    tokens_short  => ['answer', column(12, text('1')), 500],
-    tokens_huge   => ['answer', column(12, int8(9223372036854775807)),
+    short_id      => ['answer', column(id => text('abc')), 500],
+    long_id       => ['answer', column(id => text('a' x 17)), 500],
+    no_id         => ['answer', column(id => null()), 500],
+    head_short    => ['answer', column(flags => text('x')), 500],
+    head_wide     => ['answer', column(flags => int8(1)), 500],
+    head_none     => ['answer', sub { my $n = 0;
+                      grep { $_->[0] ne 'D' || $n++ } @_ }, 500],
+    head_twice    => ['answer', sub { my $n = 0; map { $_->[0] eq 'D' && !$n++
+                      ? ($_, $_) : $_ } @_ }, 500],
+    head_needs    => ['answer', column(flags => int4(3)), 500],
+    head_absent   => ['answer', column(flags => null()), 500],
+    public_wide   => ['answer', column(is_public => text('tt')), 500],
+    time_short    => ['answer', column(created_at => text('1234567')), 500],
+    time_last     => ['answer', column(created_at => int8(9223372036854775806)), 200],
+    time_first    => ['answer', column(created_at => int8(-9223372036854775807)), 200],
+    version_short => ['answer', column(template_version_id => text('1234')), 500],
+    cost_short    => ['answer', column(cost => text('1234')), 500],
+    cost_nan      => ['answer', column(cost => float8('nan')), 200],
+    tokens_short  => ['answer', column(prompt_tokens => text('1')), 500],
+    tokens_huge   => ['answer', column(prompt_tokens => int8(9223372036854775807)),
                       qr/200|500/],
-    array_short   => ['answer', column(14, text('abc')), 500],
-    array_dims    => ['answer', column(14, text(pack 'N3', 7, 0, 25)), 500],
-    array_many    => ['answer', column(14, text(pack 'N5', 1, 0, 25,
+    array_short   => ['answer', column(tags => text('abc')), 500],
+    array_dims    => ['answer', column(tags => text(pack 'N3', 7, 0, 25)), 500],
+    array_many    => ['answer', column(tags => text(pack 'N5', 1, 0, 25,
                       0x7fffffff, 1)), 500],
-    array_huge    => ['answer', column(14, text(pack 'N9', 3, 0, 25,
+    array_huge    => ['answer', column(tags => text(pack 'N9', 3, 0, 25,
                       0x10000, 1, 0x10000, 1, 0x10000, 1)), 500],
-    array_type    => ['answer', column(14, text(pack 'N5', 1, 0, 23, 1, 1)),
+    array_type    => ['answer', column(tags => text(pack 'N5', 1, 0, 23, 1, 1)),
                       500],
-    array_element => ['answer', column(14, text(pack 'N6', 1, 0, 25, 1, 1,
+    array_element => ['answer', column(tags => text(pack 'N6', 1, 0, 25, 1, 1,
                       0x7ffffff0)), 500],
-    array_rest    => ['answer', column(14, text($tags . text('a') . null()
+    array_rest    => ['answer', column(tags => text($tags . text('a') . null()
                       . 'rest')), 500],
-    jsonb_empty   => ['answer', column(15, text('')), 500],
-    jsonb_version => ['answer', column(15, text("\2{}")), 500],
-    jsonb_bare    => ['answer', column(15, text("\1")), 500],
-    jsonb_open    => ['answer', column(15, jsonb('{"a": [1, "x')), 500],
-    jsonb_key     => ['answer', column(15, jsonb('{"a_')), 500],
-    jsonb_escape  => ['answer', column(15, jsonb('{"a\\')), 500],
-    jsonb_noise   => ['answer', column(15, jsonb($garbage)), 500],
-    jsonb_two     => ['answer', column(15, jsonb('{} {}')), 500],
-    jsonb_deep    => ['answer', column(15, jsonb('[' x 100000)),
+    jsonb_empty   => ['answer', column(input => text('')), 500],
+    jsonb_version => ['answer', column(input => text("\2{}")), 500],
+    jsonb_bare    => ['answer', column(input => text("\1")), 500],
+    jsonb_open    => ['answer', column(input => jsonb('{"a": [1, "x')), 500],
+    jsonb_key     => ['answer', column(input => jsonb('{"a_')), 500],
+    jsonb_escape  => ['answer', column(input => jsonb('{"a\\')), 500],
+    jsonb_noise   => ['answer', column(input => jsonb($garbage)), 500],
+    jsonb_two     => ['answer', column(input => jsonb('{} {}')), 500],
+    jsonb_deep    => ['answer', column(input => jsonb('[' x 100000)),
                       qr/50[04]/],
-    parent_short  => ['answer', column(22, text('x')), 500],
-    user_short    => ['answer', column(23, text('x')), 500],
-    seen_short    => ['answer', column(26, text('x')), 500],
-    key_null      => ['answer', sub { column(28, null())->(@_) },
-                      qr/200|500/],
-    key_none      => ['answer', sub { first(28, null(), @_) }, 500],
-    project_none  => ['answer', sub { first(29, null(), @_) }, 500],
-    project_short => ['answer', sub { first(29, text('x'), @_) }, 500],
+    parent_short  => ['answer', column(parent_run_id => text('x')), 500],
+    user_short    => ['answer', column(user_id => text('x')), 500],
+    seen_short    => ['answer', column(last_seen => text('x')), 500],
+    key_none      => ['answer', column(kind => null()), 500],
+    project_none  => ['answer', column(project => null()), 500],
+    project_short => ['answer', column(project => text('x')), 500],
 
     # what HEAD is answered from
-    head_good     => ['answer', sub { @_ }, 200],
-    head_key      => ['answer', column(1, null()), 500],
-    head_project  => ['answer', column(2, text('x')), 500],
-    head_there    => ['answer', column(0, null()), 500],
-    head_wide     => ['answer', column(0, text('tt')), 500],
+    exists_good   => ['answer', sub { @_ }, 200],
+    exists_key    => ['answer', column(kind => null()), 401],
+    exists_public => ['answer', column(kind => text('public')), 401],
+    exists_project => ['answer', column(project => text('x')), 500],
+    exists_not    => ['answer', column(flags => null()), 404],
+    exists_wide   => ['answer', column(flags => text('tt')), 500],
 
     # shapes of an answer
     fewer_columns => ['answer', sub { map { $_->[0] eq 'T' ? columns(3)
@@ -338,8 +347,8 @@ my %modes = (
                       ? ['D', substr $_->[1], 0, 40] : $_ } @_ }, qr/50[034]/],
     row_long      => ['answer', sub { map { $_->[0] eq 'D'
                       ? ['D', "$_->[1]more"] : $_ } @_ }, qr/50[034]/],
-    value_long    => ['answer', column(5, pack('N', 0x7fffffff)), qr/50[034]/],
-    value_negative => ['answer', column(5, pack('N', 0xfffffff0) . 'x'),
+    value_long    => ['answer', column(type => pack('N', 0x7fffffff)), qr/50[034]/],
+    value_negative => ['answer', column(type => pack('N', 0xfffffff0) . 'x'),
                       qr/200|50[034]/],
     row_giant     => ['answer', sub { map { $_->[0] eq 'D'
                       ? ('D' . pack('N', 0x3fffffff)) : $_ } @_ },
@@ -366,9 +375,9 @@ my %modes = (
                       qr/200|50[034]/],
     complete_bad  => ['answer', sub { map { $_->[0] eq 'C' ? ['C', 'x'] : $_ }
                       @_ }, qr/200|50[034]/],
-    rows_after    => ['answer', after('C', row(run_row('key', 3))),
+    rows_after    => ['answer', after('C', row(run_row(3))),
                       qr/200|50[034]/],
-    rows_after_ready => ['answer', after('Z', row(run_row('key', 3))),
+    rows_after_ready => ['answer', after('Z', row(run_row(3))),
                       qr/200|50[034]/],
     bound_twice   => ['answer', after('2', ['2', '']), qr/200|50[034]/],
     parsed_twice  => ['answer', after('1', ['1', '']), qr/200|50[034]/],
@@ -427,7 +436,7 @@ my %modes = (
     rows_then_bad => ['answer', sub { many(sub { (row(text('x')), $_[1],
                       $_[2]) }, @_) }, 'cut'],
     rows_then_value => ['answer', sub { many(sub {
-                      my @row = run_row('key', 1); $row[1] = text('x');
+                      my @row = run_row(1); $row[4] = text('x');
                       (row(@row), @_[0, 1]) }, @_) }, 'cut'],
     rows_then_mute => ['answer', sub { many(sub { () }, @_) }, 'cut'],
 );
@@ -435,10 +444,11 @@ my %modes = (
 sub many {
     my ($end, @messages) = @_;
 
-    my @rows = grep { $_->[0] eq 'D' } @messages;
+    my ($head, @rows) = grep { $_->[0] eq 'D' } @messages;
     my @tail = @messages[-2, -1];
 
-    return (@messages[0 .. $#messages - 5], (@rows) x 300, $end->(@tail));
+    return (@messages[0 .. $#messages - 6], $head, (@rows) x 300,
+            $end->(@tail));
 }
 
 sub modes {
@@ -674,7 +684,6 @@ sub take {
         } elsif ($type eq 'S') {
             my $kind = delete $one->{kind} // 'check';
             my $when = $kind =~ /^(?:session|interval|probe|check)$/ ? $kind
-                       : $kind =~ /^lunary_(check|versions)$/ ? "of $1"
                        : 'answer';
             $self->say($one, $when, reply($kind, !delete $one->{parsed}));
 

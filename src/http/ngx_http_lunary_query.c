@@ -1,0 +1,229 @@
+
+#include <ngx_config.h>
+#include <ngx_core.h>
+#include <ngx_http.h>
+#include "ngx_http_lunary_query.h"
+#include "ngx_http_lunary_run.h"
+#include "ngx_http_lunary_sql.h"
+#include "ngx_lunary_value.h"
+
+
+static ngx_int_t ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx,
+    PGresult *res, int row);
+static ngx_int_t ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx,
+    PGresult *res, int row);
+static ngx_int_t ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx,
+    PGresult *res, int row);
+static ngx_int_t ngx_http_lunary_query_run(ngx_http_lunary_ctx_t *ctx,
+    PGresult *res, int row);
+
+
+void
+ngx_http_lunary_query_set(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_question_e question)
+{
+    ngx_lunary_query_t *q = &ctx->query;
+
+    ctx->question = question;
+    ctx->by = ctx->has_project ? NGX_HTTP_LUNARY_BY_PROJECT
+                               : NGX_HTTP_LUNARY_BY_KEY;
+
+    q->statement = ngx_http_lunary_sql_statement(question, ctx->by, 0);
+    q->nparams = 2;
+    q->params[0] = ctx->run;
+    q->params[1] = ctx->has_project ? ctx->project : ctx->key;
+
+    ngx_http_lunary_query_reset(ctx);
+}
+
+
+void
+ngx_http_lunary_query_reset(ngx_http_lunary_ctx_t *ctx)
+{
+    if (ctx->by != NGX_HTTP_LUNARY_BY_PROJECT) {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_UNASKED;
+        ctx->has_project = 0;
+    }
+
+    ctx->nruns = 0;
+    ctx->has_head = 0;
+    ctx->found = 0;
+    ctx->needs_full = 0;
+}
+
+
+ngx_int_t
+ngx_http_lunary_query_row(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
+{
+    if (!ctx->has_head) {
+        ctx->has_head = 1;
+        return ngx_http_lunary_query_head(ctx, res, row);
+    }
+
+    if (!ctx->found || !ctx->has_project || ctx->needs_full) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_lunary_query_run(ctx, res, row);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
+{
+    ngx_uint_t  n;
+
+    n = 0;
+
+    switch (ctx->question) {
+
+    case NGX_HTTP_LUNARY_TAG:
+        n = NGX_HTTP_LUNARY_TAG_COLUMNS;
+        break;
+
+    case NGX_HTTP_LUNARY_EXISTS:
+        n = NGX_HTTP_LUNARY_HEAD_COLUMNS;
+        break;
+
+    default: /* MAIN, FULL */
+        (void) ngx_http_lunary_run_columns(&n);
+        n += NGX_HTTP_LUNARY_HEAD_COLUMNS;
+
+        if (!PQgetisnull(res, row, NGX_HTTP_LUNARY_HEAD_COLUMNS)) {
+            return NGX_DECLINED;
+        }
+    }
+
+    if (PQnfields(res) != (int) n
+        || ngx_http_lunary_query_verdict(ctx, res, row) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_lunary_query_flags(ctx, res, row);
+}
+
+
+/* what the database says of the credential */
+
+static ngx_int_t
+ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx, PGresult *res,
+    int row)
+{
+    size_t   len;
+    u_char  *kind, *project;
+
+    if (ctx->by == NGX_HTTP_LUNARY_BY_PROJECT) {
+        return NGX_OK;
+    }
+
+    kind = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_KIND, &len);
+
+    if (kind == NULL) {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_UNKNOWN;
+        return NGX_OK;
+    }
+
+    if (len == sizeof("org_private") - 1
+        && ngx_memcmp(kind, "org_private", len) == 0)
+    {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_ORG;
+        return NGX_OK;
+    }
+
+    if (len != sizeof("private") - 1 || ngx_memcmp(kind, "private", len) != 0) {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_PUBLIC;
+        return NGX_OK;
+    }
+
+    ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
+
+    project = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_PROJECT, &len);
+
+    /* a key of no project finds no run */
+
+    if (project == NULL) {
+        return NGX_OK;
+    }
+
+    if (len != NGX_LUNARY_UUID_LEN) {
+        return NGX_DECLINED;
+    }
+
+    ngx_memcpy(ctx->project, project, NGX_LUNARY_UUID_LEN);
+    ctx->has_project = 1;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx, PGresult *res,
+    int row)
+{
+    size_t      len;
+    u_char     *p;
+    uint32_t    flags;
+
+    p = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_FLAGS, &len);
+
+    if (p == NULL) {
+        return NGX_OK;
+    }
+
+    if (len != sizeof(uint32_t)) {
+        return NGX_DECLINED;
+    }
+
+    flags = ngx_lunary_value_uint32(p);
+
+    ctx->found = (flags & NGX_HTTP_LUNARY_FLAG_FOUND) ? 1 : 0;
+    ctx->needs_full = (flags & NGX_HTTP_LUNARY_FLAG_FULL) ? 1 : 0;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_query_run(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
+{
+    ngx_int_t              rc;
+    ngx_http_lunary_run_t  run;
+
+    ngx_memzero(&run, sizeof(ngx_http_lunary_run_t));
+
+    run.res = res;
+    run.row = row;
+    run.first = NGX_HTTP_LUNARY_HEAD_COLUMNS;
+    run.out = &ctx->stream.out;
+    run.project = ctx->project;
+    run.nulls = ctx->conf->null_fields;
+
+    if (PQgetisnull(res, row, run.first)) {
+        return NGX_DECLINED;
+    }
+
+    rc = ngx_lunary_json_raw(run.out, (u_char *) (ctx->nruns++ ? "," : "["),
+                             1);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_lunary_run_write(&run);
+    }
+
+    if (rc == NGX_DECLINED) {
+        ctx->query.column = run.column;
+    }
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_lunary_query_end(ngx_http_lunary_ctx_t *ctx)
+{
+    if (ctx->nruns == 0) {
+        return NGX_ERROR;
+    }
+
+    return ngx_lunary_json_raw(&ctx->stream.out, (u_char *) "]", 1);
+}
