@@ -307,15 +307,20 @@ static ngx_http_lunary_jwt_e
 ngx_http_lunary_jwt_claims(json_t *payload, time_t now, u_char *user)
 {
     double   seconds;
-    json_t  *exp, *nbf, *id;
+    json_t  *exp, *iat, *nbf, *id;
 
     seconds = (double) now;
 
     exp = json_object_get(payload, "exp");
+    iat = json_object_get(payload, "iat");
     nbf = json_object_get(payload, "nbf");
     id = json_object_get(payload, "userId");
 
     if (!json_is_number(exp) || !json_is_string(id)) {
+        return NGX_HTTP_LUNARY_JWT_INVALID;
+    }
+
+    if (iat && !json_is_number(iat)) {
         return NGX_HTTP_LUNARY_JWT_INVALID;
     }
 
