@@ -140,7 +140,8 @@ sub locations {
 
     return join "\n", map {
         qq{location ~ "^$_/v1/runs/(?<run_id>[^/]+)/related\$" {
-            lunary_related_runs \$run_id; $directive{$_} }}
+            lunary_related_runs \$run_id; $directive{$_}
+            add_header X-Credential \$lunary_credential_type always; }}
     } sort keys %directive;
 }
 
@@ -293,6 +294,21 @@ refused('the same secret again', 'project', $good, at => '/again',
 
 is(join("\n", pg()->statements_since($mark)), '',
    'the database was not asked');
+
+# the type of the credential, as far as it can be read
+
+for (['session', $good, ''], ['session', signed(exp => 1), ''],
+     ['none', 'x.y.z', ''], ['none', $good, '/off'],
+     ['key', key('alpha'), ''], ['key', key('alpha'), '/off'])
+{
+    my ($type, $credential, $at) = @$_;
+
+    is($client->get("$at$run?projectId=x",
+                    Authorization => "Bearer $credential")
+       ->{header}{'x-credential'}, $type, "type at $at/: $type");
+}
+
+is($client->get($run)->{header}{'x-credential'}, 'none', 'type: none');
 
 # keys are what they were, with projectId or without
 

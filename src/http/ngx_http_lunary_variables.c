@@ -18,6 +18,8 @@ static ngx_int_t ngx_http_lunary_variable_sqlstate(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_lunary_variable_cache(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_credential(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_lunary_variable_set(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
 
@@ -34,6 +36,11 @@ ngx_str_t  ngx_http_lunary_outcomes[] = {
 ngx_str_t  ngx_http_lunary_caches[] = {
     ngx_string("-"), ngx_string("BYPASS"), ngx_string("MISS"),
     ngx_string("EXPIRED"), ngx_string("HIT")
+};
+
+
+ngx_str_t  ngx_http_lunary_credentials[] = {
+    ngx_string("none"), ngx_string("key"), ngx_string("session")
 };
 
 
@@ -70,6 +77,9 @@ static ngx_http_variable_t  ngx_http_lunary_vars[] = {
 
     { ngx_string("lunary_key_cache_status"), NULL,
       ngx_http_lunary_variable_cache, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_credential_type"), NULL,
+      ngx_http_lunary_variable_credential, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
       ngx_http_null_variable
 };
@@ -262,6 +272,26 @@ ngx_http_lunary_variable_cache(ngx_http_request_t *r,
     }
 
     name = &ngx_http_lunary_caches[ctx->cache];
+
+    return ngx_http_lunary_variable_set(v, name->data, name->len);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_credential(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    ngx_str_t              *name;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    name = &ngx_http_lunary_credentials[ctx->credential];
 
     return ngx_http_lunary_variable_set(v, name->data, name->len);
 }

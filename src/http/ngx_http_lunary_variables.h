@@ -11,9 +11,10 @@
 #include "ngx_http_lunary.h"
 
 
-/* the names of ngx_http_lunary_outcome_e and of ngx_http_lunary_cache_e */
+/* the names of the values of ngx_http_lunary_outcome_e, and so on */
 extern ngx_str_t  ngx_http_lunary_outcomes[];
 extern ngx_str_t  ngx_http_lunary_caches[];
+extern ngx_str_t  ngx_http_lunary_credentials[];
 
 
 /* registers the variables, at preconfiguration; NGX_OK or NGX_ERROR */
