@@ -37,7 +37,7 @@ typedef enum {
 typedef enum {
     NGX_HTTP_LUNARY_CREDENTIAL_NONE = 0,    /* nothing that can be read */
     NGX_HTTP_LUNARY_CREDENTIAL_KEY,         /* a UUID: in "key" */
-    NGX_HTTP_LUNARY_CREDENTIAL_SESSION      /* a token: "user", "project" */
+    NGX_HTTP_LUNARY_CREDENTIAL_SESSION      /* a token: in "session" */
 } ngx_http_lunary_credential_e;
 
 
@@ -52,6 +52,7 @@ typedef enum {
     NGX_HTTP_LUNARY_KEY_ORG,
     NGX_HTTP_LUNARY_KEY_EXPIRED,        /* a session whose time is over */
     NGX_HTTP_LUNARY_KEY_NO_PROJECT,     /* a session, not for this project */
+    NGX_HTTP_LUNARY_KEY_UNSUPPORTED,    /* no session can be looked up */
     NGX_HTTP_LUNARY_KEY_UNASKED         /* the database has not spoken */
 } ngx_http_lunary_key_e;
 
@@ -85,6 +86,7 @@ typedef struct {
     ngx_msec_t                  key_valid;
 
     ngx_str_t                  *jwt_secret;     /* NULL: no sessions */
+    ngx_uint_t                  sessions_refused;   /* as logged, a worker */
 
     size_t                      buffer_size;    /* lunary_buffers */
     size_t                      buffers_max;
@@ -111,6 +113,14 @@ typedef enum {
 } ngx_http_lunary_state_e;
 
 
+/* who asks, and for what; the database says whether they belong together */
+
+typedef struct {
+    u_char                      user[NGX_LUNARY_UUID_LEN];
+    u_char                      project[NGX_LUNARY_UUID_LEN];
+} ngx_http_lunary_session_t;
+
+
 typedef struct {
     ngx_http_request_t         *request;
     ngx_http_lunary_state_e     state;
@@ -121,7 +131,7 @@ typedef struct {
 
     u_char                      run[NGX_LUNARY_UUID_LEN];
     u_char                      key[NGX_LUNARY_UUID_LEN];
-    u_char                      user[NGX_LUNARY_UUID_LEN];
+    ngx_http_lunary_session_t   session;
     u_char                      project[NGX_LUNARY_UUID_LEN];
 
     ngx_http_lunary_question_e  question;

@@ -165,7 +165,7 @@ ngx_http_lunary_session(ngx_http_lunary_ctx_t *ctx, ngx_str_t *token)
     r = ctx->request;
 
     result = ngx_http_lunary_jwt_verify(ctx->conf->jwt_secret, token,
-                                        ngx_time(), ctx->user);
+                                        ngx_time(), ctx->session.user);
 
     ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                    "lunary session: %V", &ngx_http_lunary_tokens[result]);
@@ -180,7 +180,9 @@ ngx_http_lunary_session(ngx_http_lunary_ctx_t *ctx, ngx_str_t *token)
         return NGX_HTTP_LUNARY_KEY_EXPIRED;
     }
 
-    if (ngx_http_lunary_session_project(&r->args, ctx->project) != NGX_OK) {
+    if (ngx_http_lunary_session_project(&r->args, ctx->session.project)
+        != NGX_OK)
+    {
         return NGX_HTTP_LUNARY_KEY_NO_PROJECT;
     }
 

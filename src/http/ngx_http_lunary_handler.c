@@ -27,6 +27,7 @@ static void ngx_http_lunary_again(ngx_lunary_query_t *q);
 static void ngx_http_lunary_done(ngx_lunary_query_t *q,
     ngx_lunary_result_e result);
 static void ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_session_verdict(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx);
@@ -77,11 +78,6 @@ ngx_http_lunary_handler(ngx_http_request_t *r)
 
     if (ngx_lunary_uuid_parse(id.data, id.len, ctx->run) != NGX_OK) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
-    }
-
-    if (ctx->credential == NGX_HTTP_LUNARY_CREDENTIAL_SESSION) {
-        ctx->verdict = NGX_HTTP_LUNARY_KEY_INVALID;
-        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_DENIED);
     }
 
     return ngx_http_lunary_start(ctx);
@@ -230,10 +226,17 @@ static void
 ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_key_cache_id_t *id)
 {
-    id->type = NGX_HTTP_LUNARY_CREDENTIAL_KEY;
+    id->type = ctx->credential;
     id->database = ctx->conf->pool->conf.database;
-    id->data = ctx->key;
-    id->len = NGX_LUNARY_UUID_LEN;
+
+    if (ctx->credential == NGX_HTTP_LUNARY_CREDENTIAL_KEY) {
+        id->data = ctx->key;
+        id->len = NGX_LUNARY_UUID_LEN;
+
+    } else {
+        id->data = (u_char *) &ctx->session;
+        id->len = sizeof(ngx_http_lunary_session_t);
+    }
 }
 
 
@@ -398,9 +401,11 @@ ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx)
 static ngx_int_t
 ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
 {
-    if (ctx->verdict == NGX_HTTP_LUNARY_KEY_UNASKED) {
-        ctx->verdict = NGX_HTTP_LUNARY_KEY_UNKNOWN;
+    if (!ctx->has_head) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
     }
+
+    ngx_http_lunary_session_verdict(ctx);
 
     if (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_DENIED);
@@ -408,7 +413,7 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
 
     ngx_http_lunary_keep_key(ctx);
 
-    if (!ctx->found) {
+    if (!ctx->found && ctx->credential == NGX_HTTP_LUNARY_CREDENTIAL_KEY) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
     }
 
@@ -456,6 +461,35 @@ ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx)
 }
 
 
+/* one line until a session is served again */
+
+static void
+ngx_http_lunary_session_verdict(ngx_http_lunary_ctx_t *ctx)
+{
+    if (ctx->by != NGX_HTTP_LUNARY_BY_SESSION) {
+        return;
+    }
+
+    if (ctx->verdict != NGX_HTTP_LUNARY_KEY_UNSUPPORTED) {
+        ctx->conf->sessions_refused = 0;
+        return;
+    }
+
+    ctx->verdict = NGX_HTTP_LUNARY_KEY_INVALID;
+
+    if (ctx->conf->sessions_refused) {
+        return;
+    }
+
+    ctx->conf->sessions_refused = 1;
+
+    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                  "sessions are refused: the database role cannot read who "
+                  "is a member, \"grant select (id, role) on account\" and "
+                  "\"grant select on account_project\" to it");
+}
+
+
 static void
 ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx)
 {
@@ -465,7 +499,8 @@ ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx)
     llcf = ctx->conf;
 
     if (llcf->key_cache && ctx->by != NGX_HTTP_LUNARY_BY_PROJECT
-        && ctx->has_project) {
+        && ctx->has_project)
+    {
         ngx_http_lunary_cache_id(ctx, &id);
         ngx_http_lunary_key_cache_keep(llcf->key_cache, &id, ctx->project,
                                        ctx->query.sent);

@@ -12,6 +12,8 @@ static ngx_int_t ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
 static ngx_int_t ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
+static ngx_http_lunary_key_e ngx_http_lunary_query_kind(
+    ngx_http_lunary_by_e by, u_char *kind, size_t len);
 static ngx_int_t ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
 static ngx_int_t ngx_http_lunary_query_run(ngx_http_lunary_ctx_t *ctx,
@@ -25,13 +27,26 @@ ngx_http_lunary_query_set(ngx_http_lunary_ctx_t *ctx,
     ngx_lunary_query_t *q = &ctx->query;
 
     ctx->question = question;
-    ctx->by = ctx->has_project ? NGX_HTTP_LUNARY_BY_PROJECT
-                               : NGX_HTTP_LUNARY_BY_KEY;
 
-    q->statement = ngx_http_lunary_sql_statement(question, ctx->by, 0);
     q->nparams = 2;
     q->params[0] = ctx->run;
-    q->params[1] = ctx->has_project ? ctx->project : ctx->key;
+
+    if (ctx->has_project) {
+        ctx->by = NGX_HTTP_LUNARY_BY_PROJECT;
+        q->params[1] = ctx->project;
+
+    } else if (ctx->credential == NGX_HTTP_LUNARY_CREDENTIAL_KEY) {
+        ctx->by = NGX_HTTP_LUNARY_BY_KEY;
+        q->params[1] = ctx->key;
+
+    } else {
+        ctx->by = NGX_HTTP_LUNARY_BY_SESSION;
+        q->nparams = 3;
+        q->params[1] = ctx->session.user;
+        q->params[2] = ctx->session.project;
+    }
+
+    q->statement = ngx_http_lunary_sql_statement(question, ctx->by, 0);
 
     ngx_http_lunary_query_reset(ctx);
 }
@@ -119,24 +134,11 @@ ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx, PGresult *res,
 
     kind = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_KIND, &len);
 
-    if (kind == NULL) {
-        ctx->verdict = NGX_HTTP_LUNARY_KEY_UNKNOWN;
+    ctx->verdict = ngx_http_lunary_query_kind(ctx->by, kind, len);
+
+    if (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {
         return NGX_OK;
     }
-
-    if (len == sizeof("org_private") - 1
-        && ngx_memcmp(kind, "org_private", len) == 0)
-    {
-        ctx->verdict = NGX_HTTP_LUNARY_KEY_ORG;
-        return NGX_OK;
-    }
-
-    if (len != sizeof("private") - 1 || ngx_memcmp(kind, "private", len) != 0) {
-        ctx->verdict = NGX_HTTP_LUNARY_KEY_PUBLIC;
-        return NGX_OK;
-    }
-
-    ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
 
     project = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_PROJECT, &len);
 
@@ -154,6 +156,38 @@ ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx, PGresult *res,
     ctx->has_project = 1;
 
     return NGX_OK;
+}
+
+
+static ngx_http_lunary_key_e
+ngx_http_lunary_query_kind(ngx_http_lunary_by_e by, u_char *kind, size_t len)
+{
+    ngx_uint_t  i;
+
+    static const struct {
+        ngx_str_t              kind;
+        ngx_http_lunary_key_e  verdict;
+    } kinds[] = {
+        { ngx_string("private"), NGX_HTTP_LUNARY_KEY_PRIVATE },
+        { ngx_string("org_private"), NGX_HTTP_LUNARY_KEY_ORG },
+        { ngx_string("unsupported"), NGX_HTTP_LUNARY_KEY_UNSUPPORTED },
+        { ngx_null_string, NGX_HTTP_LUNARY_KEY_PUBLIC }
+    };
+
+    if (kind == NULL) {
+        return by == NGX_HTTP_LUNARY_BY_KEY ? NGX_HTTP_LUNARY_KEY_UNKNOWN
+                                            : NGX_HTTP_LUNARY_KEY_NO_PROJECT;
+    }
+
+    for (i = 0; kinds[i].kind.len; i++) {
+        if (len == kinds[i].kind.len
+            && ngx_memcmp(kind, kinds[i].kind.data, len) == 0)
+        {
+            break;
+        }
+    }
+
+    return kinds[i].verdict;
 }
 
 
@@ -221,6 +255,10 @@ ngx_http_lunary_query_run(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 ngx_int_t
 ngx_http_lunary_query_end(ngx_http_lunary_ctx_t *ctx)
 {
+    if (!ctx->found) {
+        return ngx_lunary_json_raw(&ctx->stream.out, (u_char *) "[]", 2);
+    }
+
     if (ctx->nruns == 0) {
         return NGX_ERROR;
     }

@@ -31,8 +31,9 @@ ngx_int_t ngx_http_lunary_query_row(ngx_http_lunary_ctx_t *ctx, PGresult *res,
 void ngx_http_lunary_query_reset(ngx_http_lunary_ctx_t *ctx);
 
 /*
- * the end of the array, after the last row.  NGX_OK, or NGX_ERROR: also where
- * a run that is there came in no row
+ * the end of the array, after the last row; an empty array for a run that is
+ * not there.  NGX_OK, or NGX_ERROR: also where a run that is there came in no
+ * row
  */
 ngx_int_t ngx_http_lunary_query_end(ngx_http_lunary_ctx_t *ctx);
 
