@@ -48,7 +48,7 @@ sub modules {
 sub new {
     my ($class, %arg) = @_;
 
-    my $dir = tmpdir('nginx');
+    my $dir = $arg{dir} // tmpdir('nginx');
     mkdir "$dir/logs";
     mkdir "$dir/html";
 
