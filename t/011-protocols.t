@@ -101,9 +101,9 @@ $client->close;
 
 # a slow reader gets all, and holds no connection of the database
 
-my $slow = $nginx->client(rcvbuf => 4096, timeout => 30)->connect;
-$slow->send($slow->request('GET', related_uri(90000), Connection => 'close',
-                           Authorization => "Bearer $alpha"));
+my $slow = $nginx->client(rcvbuf => 4096, timeout => 30)->ask(
+    related_uri(90000), Connection => 'close',
+    Authorization => "Bearer $alpha");
 $slow->read_some(5, 1000);
 ok(sessions_idle(5), 'a slow reader holds no connection of the database');
 same($slow->answer, 90000, 'a slow reader');
@@ -114,8 +114,7 @@ same($slow->answer, 90000, 'a slow reader');
 for my $i (1 .. 60) {
     my $client = $nginx->client->connect;
 
-    $client->send($client->request('GET', related_uri(90000),
-                                   Authorization => "Bearer $alpha"));
+    $client->ask(related_uri(90000), Authorization => "Bearer $alpha");
     sleep 0.0005 * ($i % 40);
     $client->read_some(1, 1 + 700 * $i) if $i % 3;
     $i % 2 ? $client->reset : $client->close;
@@ -156,8 +155,8 @@ same($h2->http2(related_uri(101), @key), 101, 'after reset streams');
         my $mid = Lunary::Client->new(port => $narrow, rcvbuf => 4096)
                   ->connect;
 
-        $mid->send($mid->request('GET', related_uri(90000),
-            version => $version, Authorization => "Bearer $alpha"));
+        $mid->ask(related_uri(90000), version => $version,
+            Authorization => "Bearer $alpha");
         $mid->read_some(5, 2000);
 
         ok(wait_until {

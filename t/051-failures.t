@@ -65,12 +65,8 @@ $nginx->start;
 sub get {
     my ($uri) = @_;
 
-    my $start = time;
-    my $answer = $nginx->client(timeout => 15)->get($uri,
+    return $nginx->client(timeout => 15)->get($uri,
         Authorization => "Bearer $alpha", Connection => 'close');
-
-    $answer->{time} = time - $start;
-    return $answer;
 }
 
 sub answers {
@@ -135,9 +131,8 @@ refused('/lock', 504, 'Gateway timeout', 'lock_timeout');
 
 # one is under way, one waits, and there is no room for a third
 my @waiting = map {
-    my $client = $nginx->client->connect;
-    $client->send($client->request('GET', '/narrow',
-                                   Authorization => "Bearer $alpha"));
+    my $client = $nginx->client->ask('/narrow',
+        Authorization => "Bearer $alpha");
     sleep 0.1;
     $client;
 } 1, 2;
@@ -162,9 +157,8 @@ for (@behind[1, 2]) {
 is($behind[0]->answer->{status}, 504, 'the one that hangs had its time');
 
 # and a client that leaves meanwhile
-my $client = $nginx->client->connect;
-$client->send($client->request('GET', related_uri(101),
-                               Authorization => "Bearer $alpha"));
+my $client = $nginx->client->ask(related_uri(101),
+    Authorization => "Bearer $alpha");
 wait_until { $pg->sessions(q{wait_event_type = 'Lock'}) } 2;
 $client->close;
 
@@ -215,8 +209,7 @@ answers('after it was down');
 
 $pg->stop('fast');
 $client = $nginx->client->connect;
-$client->send($client->request('GET', related_uri(101),
-                               Authorization => "Bearer $alpha"));
+$client->ask(related_uri(101), Authorization => "Bearer $alpha");
 sleep 0.2;
 $pg->start;
 is($client->answer->{status}, 200, 'a request waited while it was away');

@@ -82,8 +82,7 @@ sub get {
 sub ask {
     my ($uri, %arg) = @_;
 
-    my $client = $nginx->client(%arg)->connect;
-    $client->send($client->request('GET', $uri, @bearer));
+    my $client = $nginx->client(%arg)->ask($uri, @bearer);
 
     return $client;
 }

@@ -133,7 +133,7 @@ sub slow_client {
 
     my $client = $nginx->client(rcvbuf => 4096)->connect;
 
-    $client->send($client->request('GET', $fault->{ask}, @header));
+    $client->ask($fault->{ask}, @header);
 
     # until it is cut
     while (($client->read_some(2, 4096) // 0) > 0) {

@@ -63,9 +63,8 @@ my $dbh = $pg->dbh;
 $dbh->begin_work;
 $dbh->do('lock table run in access exclusive mode');
 is(status($keys{alpha}), 504, 'too late');
-my $client = $nginx->client->connect;
-$client->send($client->request('GET', related_uri(101),
-                               Authorization => "Bearer $keys{alpha}"));
+my $client = $nginx->client->ask(related_uri(101),
+    Authorization => "Bearer $keys{alpha}");
 wait_until { $pg->sessions(q{wait_event_type = 'Lock'}) } 5, 'it waits';
 $client->close;
 $dbh->rollback;

@@ -113,12 +113,8 @@ my $body;
 sub get {
     my ($uri) = @_;
 
-    my $start = time;
-    my $answer = $nginx->client(timeout => 20)->get($uri,
-        Authorization => $bearer, Connection => 'close');
-
-    $answer->{time} = time - $start;
-    return $answer;
+    return $nginx->client(timeout => 20)->get($uri, Authorization => $bearer,
+                                              Connection => 'close');
 }
 
 # where the sessions of this name are
@@ -258,9 +254,7 @@ $nginx = Lunary::Nginx->new(config => <<"EOF_CONFIG")->start;
 EOF_CONFIG
 
 my @clients = map {
-    my $client = $nginx->client->connect;
-    $client->send($client->request('GET', '/away', Authorization => $bearer));
-    $client
+    $nginx->client->ask('/away', Authorization => $bearer)
 } 1 .. 100;
 
 my @attempts;

@@ -99,12 +99,8 @@ EOF_CONFIG
 sub get {
     my ($uri) = @_;
 
-    my $start = time;
-    my $answer = $nginx->client(timeout => 20)->get($uri,
-        Authorization => $bearer, Connection => 'close');
-
-    $answer->{time} = time - $start;
-    return $answer;
+    return $nginx->client(timeout => 20)->get($uri, Authorization => $bearer,
+                                              Connection => 'close');
 }
 
 # attempts to connect that failed
@@ -159,10 +155,7 @@ $dns->silent(1);
 sleep 1.2;
 
 my @clients = map {
-    my $client = $nginx->client->connect;
-    $client->send($client->request('GET', '/unknown',
-                                   Authorization => $bearer));
-    $client
+    $nginx->client->ask('/unknown', Authorization => $bearer)
 } 1 .. 20;
 
 my $slowest = 0;

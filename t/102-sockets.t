@@ -67,9 +67,7 @@ for my $use (qw( epoll poll select )) {
         my $files = files($worker);
 
         $way->mode('hold');
-        my $client = $nginx->client->connect;
-        $client->send($client->request('GET', '/way',
-                                       Authorization => $bearer));
+        my $client = $nginx->client->ask('/way', Authorization => $bearer);
         $way->held;
 
         $files = files($worker);

@@ -128,12 +128,8 @@ my $answers = expected($nginx->{port}, $pg, @small, @large);
 sub get {
     my ($name, $n, %header) = @_;
 
-    my $start = time;
-    my $answer = $nginx->client(timeout => 30)->get("/$name" . related_uri($n),
+    return $nginx->client(timeout => 30)->get("/$name" . related_uri($n),
         Authorization => $bearer, Connection => 'close', %header);
-
-    $answer->{time} = time - $start;
-    return $answer;
 }
 
 for my $name (sort keys %good) {
@@ -181,8 +177,8 @@ for my $name (qw( full tls12 )) {
         my $client = $nginx->client(rcvbuf => 65536, timeout => 40)->connect;
         my ($text, $got) = ('', 0);
 
-        $client->send($client->request('GET', "/$name" . related_uri($n),
-            Authorization => $bearer, version => '1.0'));
+        $client->ask("/$name" . related_uri($n), Authorization => $bearer,
+            version => '1.0');
 
         while (1) {
             my $bytes = $client->read_some(20, 1 << 17);
@@ -245,7 +241,7 @@ $nginx->start;
 
 my $client = $nginx->client->connect;
 my $start = time;
-$client->send($client->request('GET', '/half', Authorization => $bearer));
+$client->ask('/half', Authorization => $bearer);
 
 my $slowest = 0;
 for (1 .. 20) {

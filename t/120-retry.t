@@ -44,10 +44,7 @@ my $sleeping = q{wait_event = 'PgSleep'};
 sub ask {
     my ($n) = @_;
 
-    my $client = $nginx->client->connect;
-    $client->send($client->request('GET', related_uri($n),
-                                   Authorization => $bearer));
-    return $client;
+    return $nginx->client->ask(related_uri($n), Authorization => $bearer);
 }
 
 sub pids {
@@ -182,9 +179,8 @@ right(ask($small[0])->answer, $small[0], 'after the server was killed');
 
 # in mid-answer there is no way back: the answer is cut
 
-my $reader = $nginx->client(rcvbuf => 8192)->connect;
-$reader->send($reader->request('GET', related_uri($large),
-                               Authorization => $bearer));
+my $reader = $nginx->client(rcvbuf => 8192)->ask(related_uri($large),
+    Authorization => $bearer);
 $reader->read_some(10, 4096);
 like($reader->{buffer}, qr{^HTTP/1.1 200}, 'a large answer has begun');
 my $writer = wait_until { pids(q{wait_event = 'ClientWrite'})->[0] } 10,

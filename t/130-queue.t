@@ -38,11 +38,8 @@ sub nginx {
 sub ask {
     my ($nginx, $n) = @_;
 
-    my $client = $nginx->client(timeout => 30)->connect;
-    $client->send($client->request('GET', related_uri($n),
-                                   Authorization => $bearer,
-                                   Connection => 'close'));
-    return $client;
+    return $nginx->client(timeout => 30)->ask(related_uri($n),
+        Authorization => $bearer, Connection => 'close');
 }
 
 # the answers, each with the time it took

@@ -92,7 +92,7 @@ sub ask {
     my ($uri, $client) = @_;
 
     $client //= client();
-    $client->send($client->request('GET', $uri, Authorization => $bearer));
+    $client->ask($uri, Authorization => $bearer);
     return $client;
 }
 
@@ -180,8 +180,7 @@ sub sessions {
 for my $try (1 .. 5) {
     my $held = holding('page');
     my $page = client();
-    $page->send($page->request('GET', '/ssi/three.html',
-                               Authorization => $bearer));
+    $page->ask('/ssi/three.html', Authorization => $bearer);
     my @upstream = map { scalar $gate->accept } 1, 2;
     sysread $_, my $request, 4096 for @upstream;
     held($held, 1);

@@ -54,18 +54,15 @@ slow($pg, $long => 30);
 sub ask {
     my ($prefix, $n) = @_;
 
-    my $client = $nginx->client->connect;
-    $client->send($client->request('GET', $prefix . related_uri($n),
-        Authorization => $bearer, Connection => 'close'));
-    $client->{asked} = time;
-    return $client;
+    return $nginx->client->ask($prefix . related_uri($n),
+        Authorization => $bearer, Connection => 'close');
 }
 
 sub late {
     my ($client, $name, $from, $to) = @_;
 
     my $answer = $client->answer;
-    my $took = time - $client->{asked};
+    my $took = $answer->{time};
 
     is($answer->{status}, 504, "$name: status");
     is($answer->{body}, '{"message": "Gateway timeout"}', "$name: body");

@@ -84,10 +84,7 @@ sub usable {
 sub ask {
     my ($n) = @_;
 
-    my $client = $nginx->client->connect;
-    $client->send($client->request('GET', related_uri($n),
-                                   Authorization => $bearer));
-    return $client;
+    return $nginx->client->ask(related_uri($n), Authorization => $bearer);
 }
 
 
@@ -137,9 +134,8 @@ for my $how (qw( close reset )) {
 
 for my $how (qw( close reset )) {
     my @workers = $nginx->worker_pids;
-    my $client = $nginx->client->connect;
-    $client->send($client->request('GET', '/page' . related_uri('9' x 8),
-                                   Authorization => $bearer));
+    my $client = $nginx->client->ask('/page' . related_uri('9' x 8),
+        Authorization => $bearer);
 
     ok(IO::Select->new($silent)->can_read(10), "$how: the page is asked for");
     my $page = $silent->accept;
@@ -170,9 +166,8 @@ usable('one behind another');
 
 for my $how (qw( close reset )) {
     for my $n (@large) {
-        my $client = $nginx->client(rcvbuf => 8192)->connect;
-        $client->send($client->request('GET', related_uri($n),
-                                       Authorization => $bearer));
+        my $client = $nginx->client(rcvbuf => 8192)->ask(related_uri($n),
+            Authorization => $bearer);
         $client->read_some(10, 20000);
         like($client->{buffer}, qr{^HTTP/1.1 200}, "$how: it has begun");
         $client->$how;

@@ -49,11 +49,8 @@ sub load {
 sub ask {
     my ($n) = @_;
 
-    my $client = $nginx->client(timeout => 20)->connect;
-    $client->send($client->request('GET', related_uri($n),
-                                   Authorization => $bearer,
-                                   Connection => 'close'));
-    return $client;
+    return $nginx->client(timeout => 20)->ask(related_uri($n),
+        Authorization => $bearer, Connection => 'close');
 }
 
 sub all_right {

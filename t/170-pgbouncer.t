@@ -98,9 +98,8 @@ for my $mode (qw( session transaction )) {
 
 
     # clients that leave
-    my $client = $nginx->client->connect;
-    $client->send($client->request('GET', related_uri($long),
-                                   Authorization => $bearer));
+    my $client = $nginx->client->ask(related_uri($long),
+        Authorization => $bearer);
     wait_until { $pg->sessions(q{wait_event = 'PgSleep'}) } 5, 'the query';
     $client->reset;
     soon { !$pg->sessions(q{wait_event = 'PgSleep'}) } 3,

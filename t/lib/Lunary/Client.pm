@@ -190,8 +190,13 @@ sub await {
         turn($end - time, @open);
     }
 
-    return map { $_->{answer} && $_->{answer}{over} ? delete $_->{answer}
-                                                    : $_->current } @clients;
+    return map {
+        my $answer = $_->current;
+
+        $answer->{time} //= time - $_->{sent};
+        delete $_->{answer} if $answer->{over};
+        $answer
+    } @clients;
 }
 
 
@@ -348,12 +353,22 @@ sub request {
 }
 
 
+# sends a request, and does not wait for its answer
+sub ask {
+    my ($self, $uri, %header) = @_;
+
+    $self->send($self->request('GET', $uri, %header));
+    return $self;
+}
+
+
 # a request and its answer; the connection is kept for the next
 sub exchange {
     my ($self, $method, $uri, %header) = @_;
 
     $self->send($self->request($method, $uri, %header))
-        or return { status => 0, header => {}, body => '', whole => 0 };
+        or return { status => 0, header => {}, body => '', whole => 0,
+                    time => 0 };
 
     my $answer = $self->answer($method);
 

@@ -1,22 +1,19 @@
 package Lunary::Dns;
 
-# A DNS server on a port of the loopback that knows a few names:
+# A DNS server on a port of the loopback interface that knows a few names:
 #
 #   my $dns = Lunary::Dns->new('db.test' => ['127.0.0.1']);
 #   $dns->{port}; $dns->set('db.test' => ['127.0.0.2']);
-#   $dns->silent(1)     hears, and says nothing;  $dns->queries  are counted
+#   $dns->silent(1);     ignores all queries
+#   $dns->queries        the number of queries
 
 use strict;
 use warnings;
 
 use IO::Socket::INET;
 use JSON::XS qw( decode_json encode_json );
-use Lunary::System qw( kill_wait read_file tmpdir write_file );
-use POSIX ();
+use Lunary::System qw( background read_file tmpdir write_file );
 use Socket qw( inet_aton );
-
-my @all;
-my $owner = $$;
 
 
 sub new {
@@ -31,14 +28,8 @@ sub new {
     $self->{port} = $socket->sockport;
     $self->set(%names);
 
-    $self->{pid} = fork // die "fork: $!";
+    background { $self->serve($socket) };
 
-    if ($self->{pid} == 0) {
-        eval { $self->serve($socket) };
-        POSIX::_exit(0);
-    }
-
-    push @all, $self;
     return $self;
 }
 
@@ -99,22 +90,6 @@ sub serve {
                              . inet_aton($_) } @addrs;
 
         send $socket, $answer, 0, $from;
-    }
-}
-
-
-sub stop {
-    my ($self) = @_;
-
-    my $pid = delete $self->{pid} or return;
-    kill_wait('KILL', $pid);
-}
-
-
-END {
-    if ($$ == $owner) {
-        local ($?, $!, $@);
-        $_->stop for @all;
     }
 }
 

@@ -1,16 +1,16 @@
 package Lunary::NoTls;
 
-# A way to a PostgreSQL server on which TLS breaks off: who asks for it is
-# told that it can be had, and has the connection reset once the handshake
-# has begun.  Sessions in plain text are passed on.
+# A proxy for a PostgreSQL server that breaks TLS: it accepts a request for
+# TLS, and resets the connection after the handshake has begun.  Sessions in
+# plain text are passed on.
 #
 #   my $way = Lunary::NoTls->new($pg->{port});
 #   $way->{port};
-#   $way->mode('refuse')  all connections are closed (at first)
-#   $way->mode('reset')   handshakes are reset at once
-#   $way->mode('full')    likewise, but the next connection is not taken
-#                         before its first SYN was lost
-#   $way->mode('hold')    handshakes wait;  $way->held  until one does,
+#   $way->mode('refuse')  closes all connections (the default)
+#   $way->mode('reset')   resets a handshake at once
+#   $way->mode('full')    the same, and the first SYN of the next connection
+#                         is lost
+#   $way->mode('hold')    holds a handshake;  $way->held  waits for one,
 #   $way->go              resets it
 
 use strict;
@@ -20,19 +20,15 @@ use IO::Handle;
 use IO::Pipe;
 use IO::Select;
 use IO::Socket::INET;
-use Lunary::System qw( kill_wait patience read_file wait_until );
-use POSIX ();
+use Lunary::System qw( background patience read_file wait_until );
 use Socket qw( SOCK_NONBLOCK SOCK_STREAM PF_INET SOL_SOCKET SO_LINGER );
 use Time::HiRes qw( sleep time );
-
-my @all;
-my $owner = $$;
 
 
 sub new {
     my ($class, $to) = @_;
 
-    # the queue of those that are not accepted yet must be easily filled
+    # a short backlog, which fill() fills
     my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1)
                  or die "listen: $!";
 
@@ -40,23 +36,19 @@ sub new {
                        listen => $listen, orders => IO::Pipe->new,
                        news => IO::Pipe->new }, $class;
 
-    $self->{pid} = fork // die "fork: $!";
-
-    if ($self->{pid} == 0) {
+    background {
         local $SIG{PIPE} = 'IGNORE';
         $self->{orders}->reader;
         $self->{news}->writer;
         $self->{news}->autoflush(1);
-        eval { $self->serve; 1 } or warn $@;
-        POSIX::_exit(0);
-    }
+        $self->serve;
+    };
 
     close delete $self->{listen};
     $self->{orders}->writer;
     $self->{orders}->autoflush(1);
     $self->{news}->reader;
 
-    push @all, $self;
     return $self;
 }
 
@@ -71,14 +63,15 @@ sub mode {
 sub held { return $_[0]->told('held') }
 sub go { $_[0]{orders}->print("go\n") }
 
+# waits for a message of the proxy
 sub told {
     my ($self, $what) = @_;
 
     IO::Select->new($self->{news})->can_read(20 * patience())
-        or die "waited in vain to hear: $what\n";
+        or die "no message \"$what\"\n";
 
     my $line = readline $self->{news};
-    die "heard $line and not $what\n" if $line ne "$what\n";
+    die "the message \"$line\" is not \"$what\"\n" if $line ne "$what\n";
 }
 
 
@@ -92,7 +85,7 @@ sub serve {
     while (getppid == $parent) {
         for my $socket ($select->can_read(1)) {
 
-            # closed together with the other end a moment ago
+            # it was closed together with its peer
             next if !defined fileno $socket;
 
             if ($socket == $listen) {
@@ -123,7 +116,7 @@ sub serve {
 }
 
 
-# false for one that is to be closed
+# handles what a socket received; false if the socket is to be closed
 sub take {
     my ($self, $socket) = @_;
 
@@ -173,7 +166,7 @@ sub reset {
 }
 
 
-# connections, more than have room
+# opens more connections than the backlog holds
 sub fill {
     my ($self) = @_;
 
@@ -188,35 +181,19 @@ sub fill {
         push @fill, $socket;
     }
 
-    wait_until { $self->asking } 10, 'the queue to be full';
+    wait_until { $self->asking } 10, 'a full backlog';
 
     return @fill;
 }
 
 
-# how many SYNs to us have no answer
+# the number of SYNs to the proxy that have no answer
 sub asking {
     my ($self) = @_;
 
     my $to = sprintf '0100007F:%04X', $self->{port};
 
     return scalar(() = read_file('/proc/net/tcp') =~ / $to 02 /g);
-}
-
-
-sub stop {
-    my ($self) = @_;
-
-    my $pid = delete $self->{pid} or return;
-    kill_wait('KILL', $pid);
-}
-
-
-END {
-    if ($$ == $owner) {
-        local ($?, $!, $@);
-        $_->stop for @all;
-    }
 }
 
 

@@ -16,10 +16,11 @@ use IO::Socket::INET;
 use POSIX ();
 use Time::HiRes qw( sleep time );
 
-our @EXPORT_OK = qw( alive children free_port kill_wait patience project_dir
-                     read_file run_cmd tmpdir wait_until write_file );
+our @EXPORT_OK = qw( alive background children free_port kill_wait patience
+                     project_dir read_file run_cmd tmpdir wait_until
+                     write_file );
 
-my (@dirs, %ports);
+my (@dirs, %ports, @background);
 my $owner = $$;
 
 
@@ -164,6 +165,21 @@ sub alive {
 }
 
 
+# runs the function in a process of its own, until this process ends
+sub background(&) {
+    my ($code) = @_;
+
+    my $pid = fork // die "fork: $!";
+
+    if ($pid == 0) {
+        eval { $code->(); 1 } or warn $@;
+        POSIX::_exit(0);
+    }
+
+    push @background, $pid;
+}
+
+
 # signals a process and waits until it is gone; kills it when it stays
 sub kill_wait {
     my ($signal, $pid, $timeout) = @_;
@@ -188,9 +204,10 @@ sub kill_wait {
 
 
 END {
-    if ($$ == $owner && !$ENV{LUNARY_KEEP}) {
+    if ($$ == $owner) {
         local ($?, $!, $@);
-        remove_tree($_, { error => \my $error }) for @dirs;
+        kill_wait('KILL', $_) for @background;
+        remove_tree(@dirs, { error => \my $error }) if !$ENV{LUNARY_KEEP};
     }
 }
 
