@@ -488,7 +488,7 @@ for my $last (['57P05', 'idle too long', ''],
 # clients that take their time say nothing of the database
 
 {
-    my $large = Lunary::FakePg::column(15, Lunary::FakePg::jsonb(
+    my $large = Lunary::FakePg::column(input => Lunary::FakePg::jsonb(
                                                '"' . 'x' x 2_000 . '"'));
     statuses(ask('/pace'));
 
@@ -499,7 +499,7 @@ for my $last (['57P05', 'idle too long', ''],
         held($held, 1);
 
         my ($one, @messages) = @{ shift @$held };
-        $fake->write($one, map { ($_) x ($_->[0] eq 'D' ? 300 : 1) }
+        $fake->write($one, map { ($_) x (length $_->[1] > 2_000 ? 300 : 1) }
                            $large->(@messages));
         $fake->run_until(sub { 0 }, 0.15);
         is(statuses($client), 200, 'a slow client');
