@@ -3,15 +3,19 @@
 # The demonstration: a throwaway PostgreSQL with sample traces, and nginx with
 # the module in front of it.  "make demo" builds what is needed and runs this.
 #
+#   run.sh [check]      check: only whether HOST and PORT can be used
+#
 # Everything lives in one new directory: data, sockets, configuration, logs.
 # Ctrl-C, SIGTERM or a failure ends both servers and removes it.
 #
-# Variables: PORT (default 8080, or a free one), MODULE (the .so file), NGINX,
-# PG_BINDIR (where initdb and postgres are).
+# Variables: HOST (the address to listen on, default 127.0.0.1; 0.0.0.0 for all
+# of this machine), PORT (default 8080, or a free one), MODULE (the .so file),
+# NGINX, PG_BINDIR (where initdb and postgres are).
 
 set -euo pipefail
 
 export LC_ALL=C
+umask 022
 
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -102,25 +106,46 @@ find_bindir() {
 }
 
 
-port_is_free() {
-    ! (exec 3<> "/dev/tcp/127.0.0.1/$1") 2> /dev/null
+# says why a server cannot listen there, if so
+
+cannot_listen() {
+    perl -MSocket=:all -e '
+        my ($error, $at) = getaddrinfo(@ARGV, { socktype => SOCK_STREAM,
+            flags => AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE });
+
+        die "it is no address, as 127.0.0.1 or 0.0.0.0\n" if $error;
+
+        socket my $socket, $at->{family}, SOCK_STREAM, 0 or die "$!\n";
+        setsockopt $socket, SOL_SOCKET, SO_REUSEADDR, 1;
+        bind $socket, $at->{addr} and listen $socket, 1 and exit;
+        die $!{EADDRINUSE} ? "port $ARGV[1] is taken\n" : "$!\n"' \
+        "$HOST" "$1" 2>&1 || true
 }
 
 
 choose_port() {
-    local port
+    local port why
 
     if [ -n "${PORT:-}" ]; then
-        port_is_free "$PORT" || die "port $PORT is taken"
+        if ! [[ $PORT =~ ^[1-9][0-9]{0,4}$ ]] || [ "$PORT" -gt 65535 ]; then
+            die "PORT=$PORT is no port: 1 to 65535"
+        fi
+
+        why=$(cannot_listen "$PORT")
+        [ -z "$why" ] || die "HOST=$HOST: $why"
         say "$PORT"
         return
     fi
 
     for port in 8080 {8081..8099} {18080..18099}; do
-        if port_is_free "$port"; then
+        why=$(cannot_listen "$port")
+
+        if [ -z "$why" ]; then
             say "$port"
             return
         fi
+
+        [[ $why = *' is taken' ]] || die "HOST=$HOST: $why"
     done
 
     die "no free port: set PORT"
@@ -135,13 +160,20 @@ set_path() {
 }
 
 
+HOST=${HOST:-127.0.0.1}
+HOST=${HOST#[}
+HOST=${HOST%]}
+port=$(choose_port)
+
+if [ "${1:-}" = check ]; then
+    exit 0
+fi
+
 bindir=$(find_bindir)
 
 command -v "$NGINX" > /dev/null || die "nginx is not installed: make deps"
 [ -e "$MODULE" ] || die "$MODULE is not there: make"
 [ -n "$KEY" ] || die "traces.sql has no key"
-
-port=$(choose_port)
 
 owner=$(id -un)
 
@@ -157,16 +189,17 @@ trap 'status=${running:-130}; exit' INT
 trap 'status=${running:-143}; exit' TERM
 trap 'status=${running:-129}; exit' HUP
 
-# the path of a socket has to be short
+# the path of a socket has to be short, and PostgreSQL's user has to get there
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/lunary-demo.XXXXXX")
+chmod 755 "$dir"
 
-if [ ${#dir} -gt 80 ]; then
+if [ ${#dir} -gt 80 ] || ! "${as_owner[@]}" test -r "$dir"; then
     rmdir "$dir"
     dir=$(mktemp -d /tmp/lunary-demo.XXXXXX)
+    chmod 755 "$dir"
 fi
 
-chmod 755 "$dir"
 mkdir "$dir/data" "$dir/run" "$dir/logs" "$dir/temp" "$dir/page"
 chmod 700 "$dir/data"
 chown "$owner:" "$dir/data" "$dir/run"
@@ -237,7 +270,16 @@ cp "$top/conf/demo.conf" "$dir/nginx.conf"
 
 set_path 'modules/ngx_http_lunary_module.so' "$MODULE"
 set_path 'host=/run/postgresql' "host=$dir/run"
-set_path '127.0.0.1:8080' "127.0.0.1:$port"
+# nginx on all addresses of the machine is asked at one of them
+
+case "$HOST" in
+    0.0.0.0) at=$HOST:$port local=127.0.0.1:$port ;;
+    ::)      at="[::]:$port" local="[::1]:$port" ;;
+    *:*)     at="[$HOST]:$port" local=$at ;;
+    *)       at=$HOST:$port local=$at ;;
+esac
+
+set_path '127.0.0.1:8080' "$at"
 set_path 'conf/demo;' "$dir/page;"
 
 "$NGINX" -e "$dir/logs/error.log" -p "$dir" -c "$dir/nginx.conf" \
@@ -245,25 +287,28 @@ set_path 'conf/demo;' "$dir/page;"
 nginx_pid=$!
 
 for ((i = 0; i < 100; i++)); do
-    kill -0 "$nginx_pid" 2> /dev/null || break
-    port_is_free "$port" || break
+    kill -0 "$nginx_pid" 2> /dev/null || die "nginx did not start"
+    [ -s "$dir/logs/nginx.pid" ] && break
     sleep 0.05
 done
 
-if ! kill -0 "$nginx_pid" 2> /dev/null || port_is_free "$port"; then
-    die "nginx did not start"
-fi
-
+say ""
+say "Ready.  Open  http://$local/  or ask for a trace:"
 say ""
 sed -n 's/^-- sample: //p' "$here/traces.sql" \
     | while read -r id title; do
           say "# $title"
           say "curl -H 'Authorization: Bearer $KEY'" \
-              "http://127.0.0.1:$port/v1/runs/$id/related"
+              "http://$local/v1/runs/$id/related"
           say ""
       done
-say "The same as a picture:  http://127.0.0.1:$port/"
-say "What is counted:        http://127.0.0.1:$port/metrics"
+say "The same as a picture:  http://$local/"
+say "What is counted:        http://$local/metrics"
+
+if [ "$local" != "$at" ]; then
+    say "From other machines: the same with an address of this one."
+fi
+
 say ""
 say "Logs are in $dir/logs.  Ctrl-C ends it all."
 
