@@ -17,11 +17,26 @@ use POSIX ();
 use Time::HiRes qw( sleep time );
 
 our @EXPORT_OK = qw( alive background children free_port kill_wait patience
-                     project_dir read_file run_cmd tmpdir wait_until
+                     project_dir read_file run_cmd tmp_base tmpdir wait_until
                      write_file );
 
 my (@dirs, %ports, @background);
 my $owner = $$;
+
+# other users' servers read what is made here
+umask 022;
+
+
+# a test that is told to end stops its servers and removes its directories:
+# what is to be done at the end of a process is done by exit()
+for my $signal (qw( INT TERM HUP )) {
+    $SIG{$signal} = sub {
+        exit 1 if $$ == $owner;
+
+        $SIG{$signal} = 'DEFAULT';
+        kill $signal, $$;
+    };
+}
 
 
 # the top of the repository
@@ -30,12 +45,26 @@ sub project_dir {
 }
 
 
+# where temporary directories are made: /tmp, where the path of a socket would
+# be too long in TMPDIR, or the user that PostgreSQL runs as may not enter it
+sub tmp_base {
+    my $base = abs_path($ENV{LUNARY_TMP} // $ENV{TMPDIR} // '/tmp') // '';
+
+    return '/tmp' if !-d $base || length $base > 60;
+
+    for (my $dir = $base; $dir ne '/' && $> == 0; $dir = dirname($dir)) {
+        return '/tmp' if !((stat $dir)[2] & 1);
+    }
+
+    return $base;
+}
+
+
 # a directory that other users may enter, gone when this process ends
 sub tmpdir {
     my ($name) = @_;
 
-    my $base = $ENV{LUNARY_TMP} // $ENV{TMPDIR} // '/tmp';
-    my $dir = File::Temp::tempdir("lunary-$name-XXXXXXXX", DIR => $base);
+    my $dir = File::Temp::tempdir("lunary-$name-XXXXXXXX", DIR => tmp_base());
 
     chmod 0755, $dir or die "chmod $dir: $!";
     push @dirs, $dir;
