@@ -7,9 +7,15 @@
 #
 # Variables: NGINX_SRC, SANITIZE=1 (AddressSanitizer and UBSan), VALGRIND=1
 # (the tests' nginx under memcheck), BUILD (where to build), T (test files),
-# REPEAT (times each test), SECONDS (of fuzzing).
+# REPEAT (times each test), SECONDS (of fuzzing), WERROR=1 (a warning of the
+# compiler fails the build; so it does in CI and for the tests).
+#
+# make deps installs what all of it needs, make deps T=file what a test needs,
+# deps-build, deps-demo, deps-bench, deps-fuzz, deps-lint and deps-deb less.
 
-SHELL     = /bin/bash
+$(foreach v,CURDIR BUILD NGINX_SRC,$(if $(word 2,$($v)),\
+    $(error make takes no path with a space, $v is "$($v)")))
+
 MODULE    = ngx_http_lunary_module.so
 
 BUILD    ?= build
@@ -23,10 +29,11 @@ NPROC    := $(shell nproc 2>/dev/null || echo 1)
 
 override BUILD := $(abspath $(BUILD))
 
-SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
+WERROR   ?= $(CI)
+
 export PATH := $(PATH):/usr/sbin:/sbin
-
-
+export LC_ALL := C.UTF-8
+unexport LANGUAGE
 
 # what is built, and where
 
@@ -85,8 +92,7 @@ TREE       = $(BUILD)/nginx/$(FLAVOUR)
 OBJS       = $(TREE)/objs
 SO         = $(OUT)/$(MODULE)
 
-CC_OPT     = -Wall -Wextra -Werror -Wno-unused-parameter \
-             $(CC_SAN) $(CFLAGS)
+CC_OPT     = -Wall -Wextra -Wno-unused-parameter $(CC_SAN) $(CFLAGS)
 LD_OPT     = $(LD_SAN) $(LDFLAGS)
 
 # the parts of a source tree of nginx that the module needs, and the tests
@@ -99,15 +105,15 @@ SRC_FLAGS  = --with-compat --with-debug --with-threads --with-pcre-jit \
              --prefix=$(TREE)/prefix --error-log-path=stderr
 
 
-.PHONY: all module nginx deps deps-build deps-deb test coverage lint demo \
-        bench fuzz deb install clean help FORCE
+.PHONY: all module nginx deps test coverage lint demo bench fuzz deb install \
+        clean help FORCE
 
 all: module
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 	@printf '\nTargets: module nginx deps test coverage lint demo bench fuzz'
-	@printf ' deb install clean\n'
+	@printf ' deb install\n         compile_commands.json clean\n'
 
 
 # configure writes nowhere but below $(TREE); a tree given with NGINX_SRC is
@@ -145,6 +151,7 @@ else
 	    > $(TREE)/configure.log 2>&1 \
 	    || { tail -n 20 $(TREE)/configure.log >&2; exit 1; }
 endif
+	@echo 'CFLAGS += $$(if $$(WERROR),-Werror,-Wno-error)' >> $(OBJS)/Makefile
 	@touch $@
 
 
@@ -177,48 +184,47 @@ else
 endif
 
 
-# what Debian has to have; nothing is done where it is all there
+# how each file is compiled, for editors and other tools
 
-BUILD_DEPS = gcc libc6-dev make pkg-config nginx nginx-dev libpq-dev \
-             libjansson-dev libssl-dev libpcre2-dev zlib1g-dev
-RUN_DEPS   = postgresql postgresql-client openssl curl procps
-TEST_DEPS  = libtest-base-perl libtest-longstring-perl libjson-xs-perl \
-             libjson-validator-perl libyaml-libyaml-perl libdbd-pg-perl \
-             libdbi-perl libwww-perl liblist-moreutils-perl \
-             libipc-run-perl nghttp2-client pgbouncer cppcheck shellcheck \
-             clang clang-tidy libclang-rt-dev git chromium \
-             chromium-driver chromium-sandbox gnuplot-nox prometheus valgrind
-DEB_DEPS   = build-essential dpkg-dev debhelper fakeroot lintian
-
-deps: DEPS = $(BUILD_DEPS) $(RUN_DEPS) $(TEST_DEPS) $(DEB_DEPS)
-deps-build: DEPS = $(BUILD_DEPS) $(RUN_DEPS)
-deps-deb: DEPS = $(BUILD_DEPS) $(DEB_DEPS)
-
-deps deps-build deps-deb:
-	@missing=$$(for p in $(DEPS); do \
-	    dpkg-query -W -f '$${db:Status-Status}\n' $$p 2>/dev/null \
-	        | grep -qx installed || echo $$p; \
-	done); \
-	test -z "$$missing" && exit 0; \
-	echo "installing" $$missing; \
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get update -q \
-	&& $(SUDO) env DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -q -y --no-install-recommends $$missing < /dev/null
+compile_commands.json: $(OBJS)/.configured
+	@$(MAKE) -w -n -B -C $(if $(NGINX_SRC),$(TREE),\
+	    $(DEBIAN_SRC)) -f $(OBJS)/Makefile modules | t/compile-commands > $@
 
 
-# the suite
+# what Debian has to have: t/packages says what the tests need
 
-test: deps
-	@$(MAKE) --no-print-directory $(if $(NGINX_SRC),nginx,module)
+BUILD_DEPS = gcc libc6-dev make pkg-config libpq-dev libjansson-dev \
+             libssl-dev libpcre2-dev zlib1g-dev \
+             $(if $(NGINX_SRC),,nginx nginx-dev)
+DEB_DEPS   = build-essential dpkg-dev debhelper fakeroot nginx nginx-dev
+
+deps:       DEPS = $$(t/packages $(T)) $(if $(T),,gcovr valgrind)
+deps-coverage: DEPS = $$(t/packages $(T)) gcovr
+deps-demo:  DEPS = postgresql curl
+deps-bench: DEPS = $$(t/packages t/bench/run)
+deps-fuzz:  DEPS = $$(t/packages t/fuzz/GNUmakefile t/320-server.t)
+deps-lint:  DEPS = $$(t/packages t/lint)
+deps-deb:   DEPS = $(DEB_DEPS)
+
+deps deps-build deps-coverage deps-demo deps-bench deps-fuzz deps-lint \
+deps-deb: FORCE
+	@t/deps $(BUILD_DEPS) $(DEPS)
+
+
+# the suite; of a test that is named it installs nothing
+
+test: $(if $(T),,deps)
+	@t/deps -n $$(t/packages $(T)) $(if $(VALGRIND),valgrind) \
+	    || { echo 'make deps T="$(T)" installs that' >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(if $(NGINX_SRC),nginx,module) WERROR=1
 	@BUILD=$(BUILD) MODULE=$(SO) NGINX_BINARY=$(NGINX) \
 	    REPEAT=$(REPEAT) SANITIZE=$(SANITIZE) VALGRIND=$(VALGRIND) \
 	    t/run $(T)
 
-# the lines that the suite comes by, and those that it does not; workers that
-# are killed say nothing of theirs.  The files of the counts are there before,
-# for workers of any user to write
+# what the suite runs of the sources; workers that are killed tell nothing.
+# The files of the counts are there before, for workers of any user to write
 
-coverage: deps
+coverage: deps-coverage
 	@$(MAKE) --no-print-directory module COVERAGE=1
 	@$(MAKE) --no-print-directory coverage-run COVERAGE=1 T="$(T)"
 
@@ -230,23 +236,33 @@ coverage-run:
 	@BUILD=$(BUILD) MODULE=$(SO) NGINX_BINARY=$(NGINX) COVERAGE=1 \
 	    t/run $(T); \
 	status=$$?; \
-	t/coverage $(OBJS)/addon/* $(BUILD)/unit-coverage > $(OUT)/report \
-	&& sed '/^$$/q' $(OUT)/report && exit $$status
+	gcovr --root . --filter src/ --filter ngx_ --object-directory \
+	    $(if $(NGINX_SRC),$(TREE),$(DEBIAN_SRC)) --txt $(OUT)/report \
+	    $(OBJS)/addon $(BUILD)/unit-coverage \
+	&& cut -c1-61 $(OUT)/report && echo "lines that did not run: $(OUT)/report" \
+	&& exit $$status
 
 lint:
+	@t/deps -n $$(t/packages t/lint) \
+	    || { echo 'make deps-lint installs that' >&2; exit 1; }
 	@t/lint
 
-fuzz: deps
+fuzz: deps-fuzz
 	@$(MAKE) --no-print-directory module
 	@$(MAKE) --no-print-directory -C t/fuzz -f GNUmakefile run \
 	    BUILD=$(BUILD)/fuzz SECONDS=$(SECONDS)
 	@BUILD=$(BUILD) MODULE=$(SO) PATH=$(dir $(NGINX)):$$PATH \
 	    SECONDS=$(SECONDS) SANITIZE=$(SANITIZE) t/run t/320-server.t
 
-bench: deps module
+bench: deps-bench module
 	@BUILD=$(BUILD) MODULE=$(SO) PATH=$(dir $(NGINX)):$$PATH t/bench/run
 
-demo: deps-build module
+# a port that cannot be had is said before anything is installed
+
+demo:
+	@conf/demo/run.sh check
+	@$(MAKE) --no-print-directory deps-demo
+	@$(MAKE) --no-print-directory module
 	@BUILD=$(BUILD) MODULE=$(SO) PATH=$(dir $(NGINX)):$$PATH \
 	    conf/demo/run.sh
 
@@ -264,4 +280,9 @@ install: module
 	&& echo "$$dir/$(MODULE)"
 
 clean:
-	@rm -rf $(BUILD) t/servroot t/servroot_*
+	@rm -rf $(BUILD) t/servroot t/servroot_* compile_commands.json
+
+
+# set last: bash would warn of an unknown locale in each $(shell) above
+
+SHELL = /bin/bash

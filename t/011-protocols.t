@@ -1,5 +1,7 @@
 # HTTP/2, and clients that no library plays: those that leave, that read
 # slowly, that keep a connection for many requests.
+#
+# Packages: curl nghttp2-client
 
 use strict;
 use warnings;

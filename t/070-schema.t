@@ -1,5 +1,7 @@
 # The answers are what conf/openapi.yaml says, and that page agrees with
 # Lunary's published description of the endpoint.
+#
+# Packages: libjson-validator-perl libyaml-libyaml-perl
 
 use strict;
 use warnings;

@@ -1,5 +1,7 @@
 # What moves the metrics, and by how much; gauges and counters over a reload
 # and after workers were killed; readiness while the database is away.
+#
+# Packages: libipc-run-perl prometheus
 
 use strict;
 use warnings;

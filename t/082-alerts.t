@@ -1,6 +1,8 @@
 # The alert rules: well-formed, as recorded metrics have it, and as a real
 # Prometheus sees it when each fault really happens.  One nginx a fault, and
 # one that is healthy; each has exactly the alerts that it should.
+#
+# Packages: prometheus
 
 use strict;
 use warnings;

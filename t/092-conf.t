@@ -1,6 +1,8 @@
 # Every configuration of conf/ as it is, but for its paths, addresses and
 # ports, before real servers: it starts, serves, and does what its comments
 # say.  drop-in.conf has a file of its own.
+#
+# Packages: curl
 
 use strict;
 use warnings;

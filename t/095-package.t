@@ -1,6 +1,8 @@
 # The Debian package: it is built from a copy, has what it should have, and
 # lintian finds no error.  With CI or PACKAGE_TEST set, and as root, it is also
 # installed, loaded, and removed again.
+#
+# Packages: build-essential dpkg-dev debhelper fakeroot lintian git
 
 use strict;
 use warnings;

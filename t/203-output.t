@@ -1,5 +1,7 @@
 # Large answers through what stands between a handler and its client: sendfile,
 # threads, direct I/O, gzip, subrequests, HTTP/2 and its windows.
+#
+# Packages: nghttp2-client
 
 use strict;
 use warnings;

@@ -1,5 +1,7 @@
 # A failure in mid-answer shows, every time and on every protocol: no last
 # chunk, a reset, RST_STREAM, no close_notify; and never a closing bracket.
+#
+# Packages: curl openssl
 
 use strict;
 use warnings;

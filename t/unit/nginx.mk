@@ -11,8 +11,8 @@ TREE      := $(abspath $(HEADERS))
 
 INCS       = -I $(SRC)/json -I $(SRC)/pg -I $(SRC)/http \
              -I $(TREE)/src/core -I $(TREE)/src/event \
-             -I $(TREE)/src/event/modules -I $(TREE)/src/os/unix \
-             -I $(TREE)/objs
+             -I $(TREE)/src/event/modules -I $(TREE)/src/event/quic \
+             -I $(TREE)/src/os/unix -I $(TREE)/objs
 WARN       = -Wall -Wextra -Werror -Wno-unused-parameter
 SAN        = -fsanitize=address,undefined -fno-omit-frame-pointer \
              -fno-sanitize-recover=undefined -U_FORTIFY_SOURCE

@@ -2,6 +2,8 @@ package Lunary::Browser;
 
 # A headless Chromium, driven through chromedriver's own protocol (WebDriver):
 # just what the test of the demonstration's page needs.
+#
+# Packages: chromium chromium-driver chromium-sandbox
 
 use strict;
 use warnings;

@@ -11,6 +11,8 @@ package Lunary::Pg;
 #   $pg->stop('fast'), $pg->start, $pg->restart('immediate'), $pg->reload
 #   $pg->freeze, $pg->thaw                  SIGSTOP, SIGCONT
 #   $pg->standby, $pg->promote
+#
+# Packages: postgresql libdbi-perl libdbd-pg-perl openssl
 
 use strict;
 use warnings;

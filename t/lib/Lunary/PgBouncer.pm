@@ -4,6 +4,8 @@ package Lunary::PgBouncer;
 #
 #   my $bouncer = Lunary::PgBouncer->new($pg, mode => 'transaction');
 #   $bouncer->conninfo; $bouncer->stop;
+#
+# Packages: pgbouncer
 
 use strict;
 use warnings;

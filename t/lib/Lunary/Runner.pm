@@ -11,6 +11,8 @@ package Test::Nginx::Socket;
 # response_body_filters, error_log, no_error_log, access_log, no_access_log,
 # grep_error_log, grep_error_log_out, log_level, skip_nginx, init, and SKIP,
 # ONLY, LAST of Test::Base.
+#
+# Packages: libtest-base-perl
 
 use strict;
 use warnings;
