@@ -1,5 +1,5 @@
-# Several hosts: in order or at random, the last good one first, each with a
-# time of its own; target_session_attrs, hostaddr, unix sockets.
+# Several hosts: tried in order or at random, the last good one first, each
+# with its own timeout; target_session_attrs, hostaddr, unix sockets.
 
 use strict;
 use warnings;
@@ -20,7 +20,7 @@ $pg->catch_up($standby);
 
 my $closed = free_port();
 
-# takes connections and says nothing: as behind a firewall that drops
+# accepts connections and sends nothing, like a firewall that drops packets
 my $hole = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 128)
            or die $!;
 my $hole_port = $hole->sockport;
@@ -78,7 +78,7 @@ for my $attr (@attrs) {
                                     application_name => "$attr-last"));
 }
 
-# where no host is as it should be; without a standby any host is preferred
+# no host matches; prefer-standby takes any host if there is no standby
 location('none', conninfo([\@primary], target_session_attrs => 'standby',
                           application_name => 'none'),
          'lunary_queue 10 timeout=500ms;');
@@ -117,7 +117,7 @@ sub get {
                                               Connection => 'close');
 }
 
-# where the sessions of this name are
+# the hosts that have sessions of this name
 sub where {
     my ($name) = @_;
 
@@ -159,8 +159,8 @@ for my $name (qw( socket hostaddr both uri mixed )) {
 }
 
 
-# where standbys are preferred, a primary is no fault; a host that failed when
-# a standby was looked for is not asked again at once
+# prefer-standby: a primary is not an error; a host that failed during the
+# search for a standby is not tried again at once
 
 my $prefer = Lunary::Nginx->new(
     http => 'lunary_connect_timeout 700ms; lunary_pool max=1;
@@ -207,7 +207,7 @@ is($asked, 1, 'the hole is asked once');
 $prefer->stop;
 
 
-# a black hole costs its own time once; then the good one is known
+# a host that does not respond costs one timeout; then the good host is known
 
 my $first = right('/hole', 'a black hole');
 cmp_ok($first->{time}, '<', 3, 'a black hole: passed in time');
@@ -219,7 +219,7 @@ my $second = right('/hole', 'the last good one is the first');
 cmp_ok($second->{time}, '<', 0.6, 'it is not asked again');
 
 
-# a good one that fails rests, and is not asked at once
+# a good host that fails is backed off, and not tried at once
 
 my %seen;
 my $end = time + 15;
@@ -235,7 +235,7 @@ while (time < $end && keys %seen < 2) {
 is(join(' ', sort keys %seen), 'primary standby', 'at random: both are used');
 
 
-# the attempts to reach a database that is away grow rarer
+# the back-off grows while a database is down
 
 $nginx->stop;
 

@@ -1,6 +1,6 @@
-# Names of hosts: through nginx's resolver, where an address that changes is
-# followed and a resolver that is dead holds up nobody; without one when the
-# configuration is read.
+# Host names: with nginx's resolver, a new address is used and a resolver that
+# does not respond blocks no other request; without a resolver, names are
+# resolved when the configuration is read.
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ use Lunary::System qw( wait_until );
 use Test::More;
 use Time::HiRes qw( sleep time );
 
-# one port on two addresses, another database behind each
+# two addresses with the same port and different databases
 my $first = Lunary::Pg->new(conf => { listen_addresses => "'127.0.0.2'" });
 my $second = Lunary::Pg->new(conf => { listen_addresses => "'127.0.0.3'" },
                              port => $first->{port},
@@ -41,7 +41,7 @@ my $bearer = 'Bearer ' . key('alpha');
 $first->do(q{create role lunary_case login password 'a secret'
              in role lunary_ro inherit});
 
-# libpq takes the case of a host in it for a difference
+# libpq compares host names in the password file by case
 my $passfile = Lunary::System::tmpdir('pass') . '/pass';
 Lunary::System::write_file($passfile, "DB.Test:*:*:*:a secret\n");
 chmod 0600, $passfile;
@@ -103,7 +103,7 @@ sub get {
                                               Connection => 'close');
 }
 
-# attempts to connect that failed
+# the number of failed connect attempts
 sub failures {
     return $nginx->client->get('/status')->{body}
            =~ /^lunary_connect_failures_total\S* (\d+)/m ? $1 : undef;
@@ -129,7 +129,7 @@ like($lines[0], qr/\[error\].*"unknown\.test:.*\(3: Host not found\)/,
 is(get('/next')->{status}, 200, 'the next one, after a name that is unknown');
 
 
-# the address changes, under requests
+# the address changes while requests are served
 
 $dns->set('db.test' => ['127.0.0.3']);
 my ($bad, $end) = (0, time + 15);
@@ -142,14 +142,14 @@ while (time < $end && !$second->sessions) {
 ok($second->sessions, 'an address that changes is followed');
 is($bad, 0, 'and nobody notices');
 
-# and at once when the old one is gone
+# the new address is used at once when the old one is down
 $dns->set('db.test' => ['127.0.0.2']);
 sleep 1.2;
 $second->stop('fast');
 is(get('/name')->{status}, 200, 'an address that is gone');
 
 
-# the resolver is dead
+# the resolver does not respond
 
 $dns->silent(1);
 sleep 1.2;
@@ -171,8 +171,8 @@ cmp_ok($slowest, '<', 0.2, 'a dead resolver: others are served at once');
 is(scalar(grep { $_->answer->{status} != 503 } @clients), 0,
    'a dead resolver: 503 from the queue');
 
-# from the start on: nothing is known yet of any host; nor does nginx itself
-# ask for an end of the waiting
+# the resolver does not respond from the start on: no address is known, and
+# nginx's own resolver timeout has not passed
 $nginx->stop;
 $nginx->configure(http => "$nginx->{http} resolver_timeout 0;");
 $nginx->start;
@@ -187,7 +187,7 @@ soon { get('/name')->{status} == 200 } 10, 'the resolver is back';
 $nginx->stop;
 
 
-# without a resolver: when the configuration is read
+# without a resolver names are resolved when the configuration is read
 
 $nginx = Lunary::Nginx->new(config => <<"EOF_CONFIG");
         location = /name {

@@ -1,6 +1,5 @@
-# The socket of a connection changes while it is made: libpq closes one and
-# opens another, of another number or the same.  With each way of nginx to
-# wait for events that this one has.
+# libpq closes the socket of a connection during the connect and opens another,
+# with another number or the same.  Run with each event method of this nginx.
 
 use strict;
 use warnings;
@@ -43,7 +42,7 @@ EOF_CONFIG
 
 sub get { return $nginx->client->get($_[0], Authorization => $bearer) }
 
-# how many descriptors a worker has
+# the number of descriptors of a worker
 sub files { return scalar(() = glob "/proc/$_[0]/fd/*") }
 
 
@@ -61,7 +60,7 @@ for my $use (qw( epoll poll select )) {
 
         is(get('/several')->{status}, 200, "$use: the second of two hosts");
 
-        # this one has a number below that of the socket that is reset
+        # this descriptor's number is lower than that of the reset socket
         my $below = $nginx->client;
         is($below->get('/ok')->{status}, 200, "$use: a client");
         my $files = files($worker);
@@ -78,8 +77,8 @@ for my $use (qw( epoll poll select )) {
         is($client->answer->{status}, 200, "$use: a socket of another number");
         is(get('/several')->{status}, 200, "$use: and others");
 
-        # in the same breath as the news of the reset none may be taken for
-        # news of the socket that comes after it
+        # events of the reset socket must not be taken for events of the
+        # socket that replaces it
         $way->mode('full');
         $pg->value(q{select count(pg_terminate_backend(pid))
                      from pg_stat_activity where usename = 'lunary_ro'});

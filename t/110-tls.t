@@ -1,5 +1,5 @@
-# TLS to PostgreSQL: verify-full with an own CA, client certificates, SCRAM
-# with channel binding, large answers; and no way around any of them.
+# TLS to PostgreSQL: verify-full with a private CA, client certificates, SCRAM
+# with channel binding, large responses; none of them can be bypassed.
 
 use strict;
 use warnings;
@@ -31,7 +31,7 @@ my @large = trees($pg, count => 1, runs => 400, bytes => 4_000_000);
 my @small = trees($pg, count => 4, runs => 10, bytes => 20_000,
                   first => 2_000_000);
 
-# the certificate of a client is of another name than the helper's
+# the client certificate has another name than the helper's
 my $tls = $pg->{tls};
 my $other = Lunary::Pg->certificates;
 
@@ -40,8 +40,8 @@ Lunary::Pg::check('sh', '-c', "cd $tls && openssl req -new -newkey rsa:2048"
     . " && openssl x509 -req -in cert.csr -days 30 -CA ca.crt -CAkey ca.key"
     . " -CAcreateserial -out cert.crt && chmod 600 cert.key");
 
-# lists of revoked certificates, of none and of the server's, in directories
-# as OpenSSL wants them; the worker's user has no ~/.postgresql/root.crl
+# revocation lists, an empty one and one with the server's certificate, in
+# directories as OpenSSL expects; the user has no ~/.postgresql/root.crl
 Lunary::System::write_file("$tls/ca.conf", <<"EOF_CA");
 [ca]
 default_ca = test
@@ -93,7 +93,7 @@ my %bad = (
     revoked => conninfo(sslcrl => "$tls/revoked/ca.crl"),
     revoked_dir => conninfo(sslcrldir => "$tls/revoked"),
     password => conninfo(password => 'wrong'),
-    # these would be served without TLS
+    # the server would accept these without TLS
     plain => conninfo(server => $plain),
     require => conninfo(server => $plain, sslmode => 'require',
                         sslrootcert => undef),
@@ -150,7 +150,7 @@ ok($pg->value(q{select count(*) from pg_stat_ssl where version = 'TLSv1.2'}),
    'a session of TLS 1.2');
 
 
-# refused, and never tried without TLS
+# a refused connection is never tried without TLS
 
 for my $name (sort keys %bad) {
     my $answer = get($name, $small[0]);
@@ -170,7 +170,7 @@ like($log, qr/does not match host name/, 'the log says why: the name');
 unlike($log, qr/a secret|'wrong'/, 'and no password');
 
 
-# large answers, also over TLS 1.2, and to a client that is slow
+# large responses, also over TLS 1.2, and to a slow client
 
 for my $name (qw( full tls12 )) {
     for my $n (@large) {
@@ -196,7 +196,7 @@ for my $name (qw( full tls12 )) {
 }
 
 
-# under load, with restarts that make all handshakes anew
+# under load, while all sessions are terminated and new handshakes follow
 
 my $load = Lunary::Load->start(
     port => $nginx->{port}, rate => 50, seconds => 3,
@@ -211,14 +211,14 @@ is(join("\n", @{ $result->{wrong} }), '', 'a load over TLS');
 note(whole($result));
 
 
-# a handshake that does not go on blocks nobody
+# a handshake that hangs blocks no other request
 
 my $hole = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 16)
            or die $!;
 my $pid = fork // die $!;
 
 if ($pid == 0) {
-    # says yes to TLS, and then nothing
+    # accepts the request for TLS, and sends no more
     my @kept;
     while (my $socket = $hole->accept) {
         sysread $socket, my $request, 8;

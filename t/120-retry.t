@@ -1,5 +1,6 @@
-# Connections that end under a request: it is sent once more, the client sees
-# a 200; a second end is a 503.  And connections that ended while idle.
+# A connection that ends during a request: the query is sent again, and the
+# client gets a 200; after a second end it gets a 503.  Also connections that
+# end while they are idle.
 
 use strict;
 use warnings;
@@ -69,12 +70,12 @@ sub right {
 }
 
 
-# in mid-query: by the administrator, by the network, by a crash of its own
+# the session ends during a query: terminated, disconnected or crashed
 
 my %ends = (
     '57P01 administrator' => sub { terminate($sleeping) },
 
-    # all others end with it
+    # a crash ends all sessions
     '57P02 crash' => sub { kill 'KILL', $_[0] },
 );
 
@@ -98,7 +99,7 @@ for my $name (sort keys %ends) {
 wait_until { eval { $pg->value('select true') } } 20, 'the database';
 
 
-# only once: the second end is a 503, and not a moment later
+# a query is retried once: after the second end the 503 comes at once
 
 my $client = ask($slow);
 wait_until { pids($sleeping)->[0] } 5, 'the query';
@@ -114,7 +115,7 @@ sleep 0.3;
 is(scalar @{ pids($sleeping) }, 0, 'it is not tried a third time');
 
 
-# those behind one that is ended are no second try
+# the queries behind one that was terminated have not used their retry
 
 my @clients = map { ask($_) } $slow, $slow, $slow, @small;
 wait_until { pids($sleeping)->[0] } 5, 'the queries';
@@ -124,7 +125,7 @@ right($clients[$_]->answer, ($slow, $slow, $slow, @small)[$_],
     for 0 .. $#clients;
 
 
-# idle connections: the one that is used first and those behind it
+# idle connections: the one that is used next, and the others
 
 Lunary::Load->start(port => $nginx->{port}, rate => 300, seconds => 0.3,
                     answers => $answers,
@@ -143,8 +144,8 @@ for my $n (@small, @small) {
 }
 
 
-# ones that ended a moment before, so that a query can't even be sent; what the
-# server said at the end is heard all the same
+# connections that have just ended, so that the query cannot be sent; the
+# server's last message is read all the same
 
 {
     my $other = nginx(application_name => 'other');
@@ -170,14 +171,14 @@ for my $n (@small, @small) {
 }
 
 
-# idle ones whose backends died without a word: the machine behind is gone
+# idle connections whose backends died without a message, as in a power failure
 
 @idle = @{ pids('true') };
 $pg->restart('kill');
 right(ask($small[0])->answer, $small[0], 'after the server was killed');
 
 
-# in mid-answer there is no way back: the answer is cut
+# a response that has begun cannot be retried: it is cut
 
 my $reader = $nginx->client(rcvbuf => 8192)->ask(related_uri($large),
     Authorization => $bearer);
@@ -193,7 +194,7 @@ while (time < $end) {
     $reader->{buffer} = '';
     my $bytes = $reader->read_some(5, 1 << 20);
 
-    # the end, or a reset
+    # eof, or a reset
     $end = 0, last if !$bytes;
     $tail = substr $tail . $reader->{buffer}, -8 if $bytes > 0;
 }

@@ -1,5 +1,6 @@
-# Requests wait while the database is away, as long as they may; logins are
-# bounded; a database without room for one more is waited for.
+# Requests wait in the queue while the database is down, until the queue's
+# timeout; logins are limited; requests wait for a database that has no free
+# connection slot.
 
 use strict;
 use warnings;
@@ -42,11 +43,11 @@ sub ask {
         Authorization => $bearer, Connection => 'close');
 }
 
-# the answers, each with the time it took
+# the responses, each with the time it took
 sub answers { return await(30, @_) }
 
 
-# away longer than the queue's time: 503, when it has passed and not before
+# down for longer than the queue's timeout: 503 when it expires, not before
 
 my $nginx = nginx('lunary_database "' . $pg->conninfo . '";
                    lunary_queue 20 timeout=1s;');
@@ -69,7 +70,7 @@ is(scalar(grep { $_->{time} < 0.95 } @waited), 0,
 is(scalar(grep { $_->{time} > 2 } @waited), 0, 'and no longer');
 
 
-# back while requests wait
+# the database returns while requests wait
 
 $nginx->stop;
 $nginx = nginx('lunary_database "' . $pg->conninfo . '";
@@ -87,7 +88,8 @@ is(join(' ', @status), join(' ', (200) x 10), 'back: all are answered')
 $nginx->stop;
 
 
-# no room: another takes all there is; what waits gets its turn with a place
+# other clients take all connection slots; a waiting request gets the first
+# free one
 
 $nginx = nginx('lunary_database "' . $pg->conninfo . '";
                 lunary_pool max=4;
@@ -96,7 +98,7 @@ $nginx = nginx('lunary_database "' . $pg->conninfo . '";
 soon { $pg->sessions } 5, 'a session is made at the start';
 ask($nginx, $small[0])->answer;
 
-# nginx is held off until there is no place left
+# nginx gets no connection until no slot is left
 my $mark = $nginx->mark;
 $pg->do('create role taker login');
 $pg->do('alter role lunary_ro connection limit 0');
@@ -129,15 +131,15 @@ is(scalar(grep { $answers[$_]{body}
                  ne $answers->{related_uri($small[($_ + 1) % @small])} }
           0 .. 19), 0, 'and rightly');
 
-# the log is not flooded meanwhile
+# few lines are logged meanwhile
 my $lines = () = $nginx->log_since($mark) =~ /\[error\][^\n]*53300/g;
 cmp_ok($lines, '<=', 2, "no room: $lines lines in the log");
 $_->disconnect for @takers;
 $nginx->stop;
 
 
-# no storm of logins: a front that counts the logins under way, and lets each
-# take its time
+# logins at the same time are limited: a proxy counts the logins in progress
+# and delays each
 
 sub front {
     my ($target, $counts) = @_;
@@ -152,7 +154,7 @@ sub front {
     my (%peer, %begun, %later);
     my ($most, $all) = (0, 0);
 
-    # a login is over when "ready for query" (Z) comes for the first time
+    # a login is complete at the first "ready for query" (Z)
     while (1) {
         for my $socket ($select->can_read(0.02)) {
             if ($socket == $listen) {
@@ -196,7 +198,7 @@ sub front {
     }
 }
 
-# a request that waits for a session yet to be made takes nobody's place
+# a request that waits for a new session does not count against the queue limit
 
 $nginx = nginx('lunary_database "' . $pg->conninfo . '";
                 lunary_pool max=2; lunary_queue 1 timeout=20s;
@@ -235,7 +237,7 @@ $nginx->stop;
 slow($pg, $small[3] => 0);
 
 
-# sessions that the server ends for they had nothing to do: no fault
+# sessions that the server ends because they are idle: not an error
 
 $pg->do(q{alter role lunary_ro set idle_session_timeout = '200ms'});
 $nginx = nginx('lunary_database "' . $pg->conninfo . '";');

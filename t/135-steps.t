@@ -1,6 +1,6 @@
-# Connections whose server does one thing after the other, at the moment that
-# is the wrong one: the test itself is the server, and holds the worker where
-# two things have to be there at once.
+# Rare orders of events.  The test itself is the PostgreSQL server and decides
+# when each message is sent.  It stops the worker where two events have to be
+# found at once.
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ my $bearer = "Bearer $run";
 my $gate = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 8)
     or die $!;
 
-# by the name of its database: what a server does
+# what the server does, by the name of the database
 my %server;
 
 my $fake = Lunary::FakePg->new(hook => sub {
@@ -29,7 +29,7 @@ my $fake = Lunary::FakePg->new(hook => sub {
     return $hook->($one, $when, @messages);
 });
 
-# to each a location and a pool of its own
+# each has its own location and pool
 my %conf = (
     page     => 'lunary_pool max=1; lunary_buffers 4k max=8k;',
     reason   => 'lunary_pool max=1;',
@@ -47,7 +47,7 @@ my %conf = (
                  lunary_max_temp_file_size 0;',
 );
 
-# where little fits between nginx and its client
+# a port with a small send buffer
 my $narrow = free_port();
 
 my $nginx = Lunary::Nginx->new(
@@ -107,7 +107,7 @@ sub answers {
 
 sub statuses { return join ' ', map { $_->{status} } answers(@_) }
 
-# what happens meanwhile is there at once when it goes on
+# stops the worker; when it continues it finds all events at once
 sub hold {
     kill 'STOP', $worker;
     wait_until { read_file("/proc/$worker/stat") =~ /^\d+ \(.*\) T/s } 10,
@@ -119,7 +119,7 @@ sub go_on { kill 'CONT', $worker }
 
 # servers
 
-# holds what is to be said to queries: [connection, messages]...
+# holds the responses to queries: [connection, messages]...
 sub holding {
     my ($name) = @_;
 
@@ -151,7 +151,7 @@ sub failure {
             Lunary::FakePg::ready());
 }
 
-# several sessions: queries that take their time, then those that don't, or
+# opens several sessions: first slow queries, then quick ones, as otherwise
 # queries would not share a connection
 sub sessions {
     my ($name, $n) = @_;
@@ -174,8 +174,8 @@ sub sessions {
 }
 
 
-# a connection is lost while queries are sent behind another of the same page:
-# libpq tells so with the second one
+# a connection is lost while two queries of one page are sent: libpq reports it
+# with the second
 
 for my $try (1 .. 5) {
     my $held = holding('page');
@@ -191,7 +191,8 @@ for my $try (1 .. 5) {
                               grep { $_->[0] eq $type } @messages } 'T', 'D';
     my @head = grep { $_->[0] =~ /[12]/ } @messages;
 
-    # an answer that has begun: more than is held back, less than a read
+    # a response that has begun: larger than the first buffer, smaller than
+    # one read
     $fake->write($one, @head, $begin, ($row) x 24);
     syswrite $_, "HTTP/1.0 404 Not found\r\n\r\n" for @upstream;
     close $_ for @upstream;
@@ -209,7 +210,7 @@ is(join(' ', $nginx->worker_pids), $worker,
 is(statuses(ask('/page')), 200, 'lost while sending: and serves');
 
 
-# what a server says of a failure is not said of the next, nor is a value
+# the server's message and SQLSTATE are not logged again with the next failure
 
 my $mark = $nginx->mark;
 my $held = holding('reason');
@@ -239,8 +240,8 @@ like($nginx->log_since($mark), qr/\(SQLSTATE 57014: one\)$/m,
      'lines: the first alone is logged');
 
 
-# a server that ends an idle session says so before it closes: nothing is sent
-# in between, and to have kept idle sessions for a shorter time is no fault
+# a server reports the end of an idle session before it closes it: no query is
+# sent in between, and a server's shorter idle timeout is not an error
 
 for my $last (['57P05', 'idle too long', ''],
               ['57P01', 'by command', '57P01: by command']) {
@@ -261,7 +262,7 @@ for my $last (['57P05', 'idle too long', ''],
 }
 
 
-# the schema is another: a session that looked at it before is not used
+# the schema changes: sessions that probed the old schema are not used
 
 {
     my ($probe, @early, @used);
@@ -296,7 +297,7 @@ for my $last (['57P05', 'idle too long', ''],
 }
 
 
-# behind a slow query, with nowhere to go: no query is sent twice
+# a query behind a slow one, with no other connection, is not sent twice
 
 {
     $server{good_slow} = sub {
@@ -334,7 +335,7 @@ for my $last (['57P05', 'idle too long', ''],
 }
 
 
-# a query fails whose client has left: its connection is judged all the same
+# a query fails after its client left: its connection is retired all the same
 
 {
     $held = holding('left');
@@ -356,7 +357,7 @@ for my $last (['57P05', 'idle too long', ''],
 }
 
 
-# one waits for a session that is made; those that there are serve the others
+# one query waits for a new session; the other sessions serve the others
 
 {
     sessions('fresh', 2);
@@ -388,8 +389,8 @@ for my $last (['57P05', 'idle too long', ''],
 }
 
 
-# a session that was being made when another ended may end like it: a query that
-# has one more try waits for one that is begun after
+# a connect attempt that began before another session ended may end likewise: a
+# retry waits for a session begun after that
 
 {
     my ($probe, @queries, @greetings);
@@ -413,7 +414,7 @@ for my $last (['57P05', 'idle too long', ''],
         return;
     };
 
-    # the second one stands when the first one is gone, and before the third
+    # the second session is ready after the first ends, and before the third
     @clients = map { ask('/doomed') } 1, 2;
     $fake->run_until(sub { $probe && @queries == 2 });
     $fake->reset($queries[0]);
@@ -430,7 +431,7 @@ for my $last (['57P05', 'idle too long', ''],
 }
 
 
-# times that are near one another: the one that is over first comes first
+# timeouts that are close together: the shorter one expires first
 
 {
     my $order = '';
@@ -458,8 +459,8 @@ for my $last (['57P05', 'idle too long', ''],
 }
 
 
-# all that there is room for, all of them left but two that hang: who waits
-# behind goes to the idle connection
+# the pool is full and all clients left, except for two slow queries: a query
+# that waits behind one moves to the idle connection
 
 {
     sessions('crowd', 3);
@@ -485,7 +486,7 @@ for my $last (['57P05', 'idle too long', ''],
     is(statuses(@all[0, 1, 16]), '200 200 200', 'a crowd: all is well');
 }
 
-# clients that take their time say nothing of the database
+# slow clients do not make a query count as slow
 
 {
     my $large = Lunary::FakePg::column(input => Lunary::FakePg::jsonb(

@@ -1,5 +1,5 @@
-# The schema changes under a running server: what can be answered is, what
-# cannot is a 500 and one line in the log, and nobody reconnects in a circle.
+# The schema changes while nginx runs: requests that can be served are, others
+# get a 500 and one line in the log, and connections are not opened in a loop.
 
 use strict;
 use warnings;
@@ -44,7 +44,7 @@ sub load {
         answers => $answers, header => { Authorization => $bearer }, %arg);
 }
 
-# a new oracle looks at the columns anew
+# a new oracle reads the list of columns again
 sub as_oracle {
     my ($n) = @_;
 
@@ -60,7 +60,7 @@ sub logins {
 }
 
 
-# changes that no answer shows, under load: nobody notices
+# changes under load that do not change a response: no request fails
 
 my @silent = (
     'alter table run add column extra_column text',
@@ -68,7 +68,7 @@ my @silent = (
     'alter table run drop column extra_column',
     'alter table run drop column cached_prompt_tokens',
     'alter table run rename column more to still_more',
-    # statements are planned anew, or prepared anew
+    # statements are planned or prepared again
     'alter table run alter column runtime type varchar',
     'alter table run alter column status type varchar',
     'alter table run alter column external_user_id type integer',
@@ -89,8 +89,8 @@ is(join("\n", @{ $result->{wrong} }), '', 'changes that no answer shows');
 note(whole($result));
 
 
-# the type of what a statement returns changes (0A000): prepared anew, on a
-# fresh connection
+# the type of a column changes (0A000): the statement is prepared again on a new
+# connection
 
 get($_) for @small;
 
@@ -109,7 +109,7 @@ cmp_ok(logins($log), '<=', 12, 'no circle of logins');
 is(as_oracle(101), undef, 'the answer is right');
 
 
-# a column that is needed goes: 500, one line, no circle
+# a required column is dropped: 500, one line in the log, no reconnect loop
 
 get($_) for @small;
 my $mark = $nginx->mark;
@@ -131,7 +131,7 @@ $pg->do('alter table run add column error jsonb');
 soon { get($small[0])->{status} == 200 } 5, 'the column is back';
 
 
-# what older versions of the schema have, and have not
+# a column that only older versions of the schema have
 
 $pg->do('alter table run add column sibling_run_id uuid');
 is(get($_)->{status}, 200, 'sibling_run_id appears') for @small;
@@ -145,7 +145,7 @@ $pg->do('alter table run drop column sibling_run_id');
 soon { get(101)->{status} == 200 } 5, 'sibling_run_id goes';
 is(as_oracle(101), undef, 'as the oracle says');
 
-# a grant that goes, and a table
+# a grant is revoked; a table is dropped
 
 get(101);
 $mark = $nginx->mark;

@@ -1,5 +1,5 @@
-# Times and locks, as PostgreSQL has them: statement_timeout, lock_timeout, a
-# table locked by ALTER TABLE, a query cancelled, a standby that recovers.
+# PostgreSQL's own limits: statement_timeout, lock_timeout, a table locked by
+# ALTER TABLE, a cancelled query, a conflict with recovery on a standby.
 
 use strict;
 use warnings;
@@ -72,7 +72,7 @@ sub late {
 }
 
 
-# a query that takes too long
+# a query that exceeds statement_timeout
 
 late(ask('/query', $long), 'lunary_query_timeout', 0.65, 2);
 soon { !$pg->sessions(q{wait_event = 'PgSleep'}) } 2,
@@ -86,7 +86,7 @@ $pg->value(q{select pg_cancel_backend(pid) from pg_stat_activity
 late($client, 'cancelled by the administrator', 0, 10);
 
 
-# a table that ALTER TABLE has locked
+# a table locked by ALTER TABLE
 
 my $other = $pg->dbh;
 $other->begin_work;
@@ -106,8 +106,7 @@ is(join(' ', map { $_->answer->{status} } @waits), '200 200 200 200',
    'locked: those who waited are answered');
 
 
-# the 504 of one is no loss for others: the session of a late statement that
-# the server cancelled goes on
+# the session of a statement that the server cancelled stays in use
 
 my $before = $pg->log_mark;
 
@@ -121,7 +120,7 @@ cmp_ok($logins, '<=', 3, 'cancelled statements do not make a storm of logins');
 $nginx->stop;
 
 
-# a standby whose recovery comes first
+# a standby whose recovery cancels queries
 
 my $standby = $pg->standby(max_standby_streaming_delay => 0,
                            hot_standby_feedback => 'off');
@@ -138,7 +137,7 @@ $nginx = Lunary::Nginx->new(
         }
 EOF_CONFIG
 
-# old rows go while the query may still see them
+# recovery removes rows that the query may still see
 sub conflict {
     $pg->do(q{update churn set n = n + 1});
     $pg->do('vacuum churn');
@@ -159,7 +158,7 @@ ok($answer->{body} eq $answers->{related_uri($long)},
 like($nginx->log_since($mark), qr/SQLSTATE 40001/,
      'a conflict with recovery: the log says so');
 
-# again and again: given up after the second
+# repeated conflicts: 503 after the second
 $client = ask('', $long);
 my $end = time + 15;
 
@@ -172,8 +171,8 @@ $answer = $client->answer;
 is($answer->{status}, 503, 'two conflicts: 503');
 ok($answer->{header}{'retry-after'}, 'two conflicts: Retry-After');
 
-# a table locked by the primary conflicts, too.  What else the primary does
-# may conflict with the second try, which is the last: then it begins anew
+# A lock of the primary is a conflict, too.  Other work of the primary may
+# conflict with the retry; then the test repeats the request.
 my $status = 0;
 
 for (1 .. 4) {

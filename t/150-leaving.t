@@ -21,7 +21,7 @@ use Time::HiRes qw( sleep time );
 my $full = $ENV{LUNARY_FULL};
 my $pg = Lunary::Pg->new;
 
-# small ones, large ones, and some that take their time
+# small trees, large trees, and runs whose query is slow
 my @small = trees($pg, count => 6, runs => 10, bytes => 20_000);
 my @large = trees($pg, count => 2, runs => 600, bytes => 1_500_000,
                   first => 2_000_000);
@@ -30,7 +30,7 @@ my @slow = trees($pg, count => 4, runs => 5, bytes => 5_000,
 my @long = trees($pg, count => 1, runs => 5, bytes => 5_000,
                  first => 4_000_000);
 
-# a server that never answers
+# a server that never responds
 my $silent = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1')
     or die "listen: $!";
 
@@ -68,7 +68,7 @@ sub none_left {
          "$name: no query is left after two seconds";
 }
 
-# sessions are there, as many as may be, and each gives the right answers
+# the pool has at most its maximum of sessions, and all responses are right
 sub usable {
     my ($name) = @_;
 
@@ -88,7 +88,7 @@ sub ask {
 }
 
 
-# at random moments, by the hundred, among others that stay
+# hundreds of clients leave at random moments, among others that stay
 
 my $result = Lunary::Load->start(
     port => $nginx->{port}, rate => 100, seconds => $full ? 10 : 6,
@@ -114,7 +114,7 @@ for my $how (qw( close reset )) {
          "$how: a query is stopped within two seconds";
 }
 
-# with its request, so that nothing tells of it later
+# a client leaves right after its request, so that no later event shows it
 
 {
     my ($worker) = $nginx->worker_pids;
@@ -129,8 +129,8 @@ for my $how (qw( close reset )) {
     none_left('with its request');
 }
 
-# while a page that stands for a refusal is on its way: the request is that
-# page's by then
+# a client leaves while an error_page is proxied: the request belongs to the
+# proxy module by then
 
 for my $how (qw( close reset )) {
     my @workers = $nginx->worker_pids;
@@ -146,7 +146,7 @@ for my $how (qw( close reset )) {
     close $page;
 }
 
-# another request's query behind it is not hit
+# the query of another request behind it is not affected
 
 my @leavers = map { ask($long[0]) } 1 .. 4;
 wait_until { $pg->sessions(q{wait_event = 'PgSleep'}) >= 4 } 5, 'the queries';
@@ -162,7 +162,7 @@ none_left('one behind another');
 usable('one behind another');
 
 
-# in mid-answer: the client reads a little, then goes
+# during the response: the client reads a little, then leaves
 
 for my $how (qw( close reset )) {
     for my $n (@large) {
@@ -178,7 +178,7 @@ none_left('in mid-answer');
 usable('in mid-answer');
 
 
-# in the queue, while all connections are busy
+# in the queue while all connections are busy
 
 $pg->do('begin');
 $pg->do('lock table run in access exclusive mode');
@@ -196,7 +196,7 @@ is($stays->answer->{body}, $answers->{related_uri($small[300 % @small])},
 usable('in the queue');
 
 
-# while the connection is being made: it is made, and left usable
+# during a connect attempt: the connection is completed and stays usable
 
 $nginx->reload;
 wait_until { $pg->sessions <= 1 } 5;
@@ -253,7 +253,7 @@ SKIP: {
                 $stream += 2;
             }
 
-            # those that leave are chosen from all that are open
+            # streams to reset are chosen from all open ones
             for my $id (keys %open) {
                 next if rand() < 0.3;
                 $out .= frame(3, 0, $id, pack 'N', 8);

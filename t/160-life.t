@@ -1,6 +1,6 @@
-# nginx's life under load: reloads, a quit with a time limit, a new binary, a
-# killed worker.  No request fails but on the killed worker, no session is
-# left behind, no old worker stays.  LUNARY_FULL=1 for the full size.
+# nginx under load: reloads, a quit with worker_shutdown_timeout, a binary
+# upgrade, a killed worker.  Requests fail only on the killed worker, no session
+# is left open, no old worker stays.  LUNARY_FULL=1 for the full size.
 
 use strict;
 use warnings;
@@ -84,7 +84,7 @@ is(scalar $nginx->worker_pids, 2, '20 reloads: as many workers as before');
 soon { $at_its_size->() } 5, '20 reloads: sessions are at the pool\'s size';
 
 
-# as fast as they come, without waiting for one to end
+# reloads that do not wait for the one before
 
 $load = load(seconds => 20 * patience());
 for (1 .. 20) {
@@ -97,7 +97,7 @@ soon { $at_its_size->() } 5,
      'reloads at once: sessions are at the pool\'s size';
 
 
-# a new binary
+# a binary upgrade
 
 $load = load(seconds => 20 * patience());
 $load->at(0.5);
@@ -108,7 +108,7 @@ soon { $nginx->worker_pids == 2 } 5, 'a new binary: its workers';
 soon { $at_its_size->() } 5, 'a new binary: sessions are at the pool\'s size';
 
 
-# a worker is killed: whatever was on it is lost, and nothing else
+# a worker is killed: only its own requests are lost
 
 $load = load(seconds => 3);
 $load->at(1);
@@ -128,7 +128,7 @@ soon { $nginx->worker_pids == 2 } 5, 'a killed worker: another is there';
 soon { $at_its_size->() } 5,
      'a killed worker: its sessions are gone';
 
-# with a query under way, too
+# and while a query is running
 my $client = ask($long);
 wait_until { $pg->sessions(q{wait_event = 'PgSleep'}) } 5, 'the query';
 my @all = $nginx->worker_pids;
@@ -139,7 +139,7 @@ soon { !$pg->sessions(q{wait_event = 'PgSleep'}) } 3,
 $client->close;
 
 
-# a quit under load, and one that waits no longer than it may
+# a quit under load, and one with worker_shutdown_timeout
 
 soon { ask($small[0])->answer->{status} == 200 } 5, 'service goes on';
 
@@ -160,7 +160,7 @@ is(join(' ', map { $_->answer->{status} } @clients), '0 0 0',
 soon { !$pg->sessions } 3, 'quit: no session is left behind';
 
 
-# nginx's cache manager and loader, which serve nobody, make no session
+# nginx's cache manager and loader open no session
 
 my $cached = Lunary::Nginx->new(
     http => 'lunary_database "' . $pg->conninfo . '"; lunary_pool max=1;

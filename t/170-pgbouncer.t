@@ -1,5 +1,5 @@
-# PgBouncer, in session mode and in transaction mode: many requests of all
-# kinds, clients that leave, restarts on both sides of it.
+# PgBouncer in session mode and in transaction mode: many requests of all
+# kinds, clients that leave, restarts of PgBouncer and of PostgreSQL.
 
 use strict;
 use warnings;
@@ -24,7 +24,7 @@ my $location = <<'EOF_CONFIG';
         }
 EOF_CONFIG
 
-# fixtures of every kind: plain, a cycle, threads, deep, values
+# fixtures of each kind: a tree, a cycle, threads, a deep tree, values
 my @kinds = (101, 102, 103, 500, 510, 540, 604, 700, 80990);
 
 for my $mode (qw( session transaction )) {
@@ -58,8 +58,8 @@ for my $mode (qw( session transaction )) {
             answers => $answers, header => { Authorization => $bearer }, @_);
     };
 
-    # others in the pooler's connections meanwhile, who see nothing of ours:
-    # neither settings of the session nor answers
+    # other clients use the same server connections: they see neither our
+    # session settings nor our results
     my $result = $load->(seconds => 2);
     my %seen;
 
@@ -110,7 +110,7 @@ for my $mode (qw( session transaction )) {
     is(join("\n", @{ $result->{wrong} }), '', "$mode: among those who leave");
 
 
-    # PostgreSQL is restarted behind it, and it is itself
+    # PostgreSQL restarts, then PgBouncer
     $result = $load->(seconds => 3);
     $result->at(0.3);
     $pg->restart('fast');
@@ -130,7 +130,7 @@ for my $mode (qw( session transaction )) {
     note("$mode: ", whole($result));
 
 
-    # what was prepared is gone, or was never known to this connection
+    # prepared statements are gone, or are unknown to this server connection
     $pg->do('alter table run alter column status type varchar');
     $result = $load->(seconds => 1)->finish;
     is(join("\n", @{ $result->{wrong} }), '', "$mode: a column's new type");
@@ -148,9 +148,9 @@ for my $mode (qw( session transaction )) {
 }
 
 
-# a pooler in transaction mode may give its connection to another client after
-# the first answer: no query goes behind another.  A relay counts those under
-# way on each connection, and lets each answer take its time
+# A pooler in transaction mode may hand its connection to another client after
+# the first result, so queries are not pipelined.  A proxy counts the queries
+# in progress on each connection and delays each result.
 
 {
     my $pg = Lunary::Pg->new;
@@ -199,7 +199,7 @@ for my $mode (qw( session transaction )) {
 done_testing();
 
 
-# the file is as long as there were queries under way
+# the size of the file is the largest number of queries in progress
 sub relay {
     my ($listen, $target, $seen) = @_;
 
@@ -244,7 +244,7 @@ sub relay {
 
                     $syncs{$client}++ if $from_client && $type eq 'S';
                     
-                    # the first one ends the login
+                    # the first one completes the login
                     $syncs{$client}-- if !$from_client && $type eq 'Z'
                                          && $begun{$client}++ > 1;
                     write_file($seen, 'x' x $syncs{$client})

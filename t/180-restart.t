@@ -1,5 +1,5 @@
-# PostgreSQL is restarted, and killed, under load: every answer is a 200 and
-# whole.  LUNARY_FULL=1 for the full size.
+# PostgreSQL is restarted and crashes under load: every response is a complete
+# 200.  LUNARY_FULL=1 for the full size.
 
 use strict;
 use warnings;
@@ -31,7 +31,8 @@ cmp_ok($size, '>', 15_000, "answers of $size bytes");
 
 my $load = Lunary::Load->start(
     port => $nginx->{port}, rate => $rate, seconds => $seconds,
-    answers => $answers, header => { Authorization => 'Bearer ' . key('alpha') });
+    answers => $answers,
+    header => { Authorization => 'Bearer ' . key('alpha') });
 
 $load->at($seconds / 6);
 $pg->restart('fast');

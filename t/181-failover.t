@@ -1,6 +1,6 @@
-# The primary dies under load and its standby is promoted: every answer is a
-# 200 and whole, and sessions are where they should be.  LUNARY_FULL=1 for
-# the full size.
+# The primary crashes under load and its standby is promoted: every response is
+# a complete 200, and sessions move to the new primary.  LUNARY_FULL=1 for the
+# full size.
 
 use strict;
 use warnings;
@@ -23,7 +23,7 @@ EOF_CONFIG
 }
 
 
-# read-write: requests wait until the standby is promoted; any: they go to the
+# read-write: requests wait until the standby is promoted; any: they use the
 # standby at once
 
 for my $attrs (qw( read-write any )) {

@@ -1,5 +1,5 @@
-# PostgreSQL stands still, all of it: whoever waits is told so within the
-# limits, other locations know nothing of it, and service is back with it.
+# All processes of PostgreSQL are stopped: requests get an error within the
+# timeouts, other locations are served, and service resumes with PostgreSQL.
 
 use strict;
 use warnings;
@@ -38,8 +38,8 @@ sub get {
                                               Connection => 'close');
 }
 
-# once in the middle of a load, so that connections of every state are hit:
-# busy, idle and in the making; and once long enough for all to be given up
+# under load, so that busy, idle and connecting sessions are all stopped; once
+# briefly, and once until all of them time out
 for my $long (0.8, 6) {
 
     my $load = Lunary::Load->start(
@@ -76,7 +76,7 @@ for my $long (0.8, 6) {
     is(join("\n", @{ $result->{wrong} }), '',
        "$long s: 200 and whole, or 503, or 504");
 
-    # a request may wait in the queue, be sent, and be sent once more
+    # a request may wait in the queue, be sent, and be retried
     cmp_ok($result->{slowest}, '<', 1 + 1.5 + 0.8,
            "$long s: every answer in time");
     note(whole($result), sprintf ', back after %.3f s', $back);
@@ -94,8 +94,8 @@ for my $long (0.8, 6) {
 soon { $pg->sessions <= 4 } 5, 'no more sessions than the pool has';
 soon { !$pg->sessions(q{state = 'active'}) } 3, 'no query is left';
 
-# one session breaks while the process behind another stands still: the check
-# of that one has no answer, and it is given up
+# one session ends while the process of another is stopped: the check of the
+# other has no result, and it is retired
 
 $nginx->configure(config => <<"EOF_CONFIG");
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related\$" {
@@ -122,7 +122,7 @@ my $pids = wait_until {
                          Authorization => $bearer)) for @clients;
     $_->answer for @clients;
 
-    # such that have answered what prepares a session, or more
+    # backends that have completed the session's setup
     my $found = $pg->dbh->selectcol_arrayref(q{select pid
         from pg_stat_activity where application_name = 'two'
         and state = 'idle' and query not in ('') and query !~ 'set_config'});
