@@ -187,7 +187,7 @@ wait_until { $pg->sessions(q{wait_event_type = 'Lock'}) >= 2 } 5, 'the lock';
 my $stays = pop @waiting;
 $_ % 2 ? $waiting[$_]->close : $waiting[$_]->reset for 0 .. $#waiting;
 
-# the one who stays may be under way by then
+# the client that stays may have been sent by then
 soon { $pg->sessions(q{wait_event_type = 'Lock'}) <= 1 } 2,
      'in the queue: no query is left after two seconds';
 $pg->do('rollback');

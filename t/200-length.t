@@ -1,5 +1,5 @@
-# How long an answer is decides how it goes out: whole, with Content-Length,
-# up to the first size of lunary_buffers; as it comes beyond that.
+# The length of a response decides how it is sent: up to the first size of
+# lunary_buffers at once, with Content-Length; a longer one is streamed.
 
 use strict;
 use warnings;
@@ -41,7 +41,7 @@ EOF_CONFIG
 
 my @bearer = (Authorization => 'Bearer ' . key('alpha'));
 
-# a run alone, and a tree of 40: how long their answers are without any text
+# a single run and a tree of 40, and the lengths of their responses without text
 my %numbers = (1 => 2_000_000, 40 => 2_000_100);
 my %empty;
 
@@ -52,7 +52,7 @@ for my $runs (keys %numbers) {
     $empty{$runs} = length $answer->{body};
 }
 
-# makes the answer of a tree so many bytes long, by the last run's text
+# gives the response of a tree this length, by the text of the last run
 sub stretch {
     my ($runs, $length) = @_;
 
@@ -132,7 +132,7 @@ is(get("/nochunk/$id")->{closed}, 'eof',
 is(get("/nochunk/$id", version => '1.0')->{length}, 30_000,
    'without chunks, HTTP/1.0');
 
-# one connection for all: no answer disturbs the next
+# many responses on one connection
 my $client = $nginx->client->connect;
 my $socket = $client->{socket};
 my $wrong = 0;
@@ -146,7 +146,7 @@ for (1 .. 60) {
 is($wrong, 0, 'sixty answers on one connection');
 
 
-# rows go out as they come: what comes late is the user of the last run
+# rows are sent as they arrive: the user of the last run is slow to read
 
 $pg->do(q{insert into external_user (id, project_id, external_id)
           values (900, ?, 'late')}, project('alpha'));

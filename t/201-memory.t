@@ -1,5 +1,5 @@
-# A trace of 100,000 runs and single large values: complete, valid, and the
-# worker's memory depends neither on their size nor on the client's speed.
+# A trace of 100,000 runs is complete and valid, and the worker's memory depends
+# neither on its size nor on the client's speed.
 
 use strict;
 use warnings;
@@ -40,7 +40,7 @@ sub ask {
     return Lunary::Client->stream(port => $nginx->{port}, uri => $uri, %more);
 }
 
-# what it takes at most from here on
+# asserts that the peak has grown by so many bytes at most
 sub grown {
     my ($before, $most, $name) = @_;
 
@@ -59,7 +59,7 @@ ask($small)->rest for 1 .. 20;
 my $before = peak($worker);
 
 
-# twice, every run looked at
+# twice; the first time every run is checked
 
 my $json = JSON::XS->new->utf8;
 my ($count, $sound, $text, $last) = (0, 1, '', '');
@@ -75,7 +75,7 @@ sub look {
     $count++;
 }
 
-# nothing else in these runs looks like the beginning of one
+# this text occurs only between two runs
 my $first = ask($uri, each => sub {
     my $from = 1;
 
@@ -106,7 +106,7 @@ is($old->{closed}, 'eof', 'HTTP/1.0: closed properly');
 is($old->md5, $first->md5, 'HTTP/1.0: the same');
 
 
-# several at a time, slow ones, that read a little of it or all
+# several clients at a time; then slow ones, which read a part or all
 
 my @three = map { ask($uri) } 1 .. 3;
 ok(!(grep { !$_->{whole} } await(60, @three)), 'three at a time: whole');

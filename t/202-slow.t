@@ -1,6 +1,6 @@
-# Clients that read slowly: the rest of an answer goes to a temporary file and
-# the connection is free as soon as PostgreSQL has delivered; a limit of the
-# file, or none at all, lets the database wait instead.
+# Clients that read slowly: the rest of a response goes to a temporary file, and
+# the connection is released when PostgreSQL has sent all rows.  If the file is
+# limited or disabled, the database waits instead.
 
 use strict;
 use warnings;
@@ -17,7 +17,7 @@ my $pg = big_pg();
 my $uri = grow($pg, 2_000_000, runs => 2500, bytes => 5000);
 my $small = grow($pg, 1_000_000, runs => 10);
 
-# to each location a pool of its own
+# each location has its own pool
 my $locations = '';
 my $n = 0;
 
@@ -75,7 +75,7 @@ write_file("$nginx->{dir}/html/ssi/page",
 
 my $worker = worker($nginx);
 
-# little fits between nginx and its client
+# the socket buffers are small
 sub ask {
     my ($uri, %more) = @_;
 
@@ -83,7 +83,7 @@ sub ask {
                                   rcvbuf => 8192, %more);
 }
 
-# soon nothing but idle sessions of this location's pool
+# waits until all sessions of this location's pool are idle
 sub free {
     my ($name, $timeout) = @_;
 
@@ -98,7 +98,7 @@ sub busy {
     return $pg->sessions("state = 'active' and application_name = '$name'");
 }
 
-# files of ours that the worker has open: sizes
+# the sizes of the temporary files that the worker has open
 sub spools {
     my ($dir) = @_;
 
@@ -114,7 +114,7 @@ is(scalar(spools('lunary_temp')), 0, 'in memory alone: no file');
 my $md5 = $good->md5;
 
 
-# the file: the connection is free though the client has read next to nothing
+# with a file the connection is released although the client has read little
 
 for my $name (qw( file tight )) {
     my $in = ask("/$name$uri")->take(20_000);
@@ -133,7 +133,7 @@ for my $name (qw( file tight )) {
     ok(wait_until { !spools('lunary_temp') } 5, "$name: the file is gone");
 }
 
-# names as nginx's own temporary files have them, in the directories asked for
+# the files are named like nginx's own, in the configured directory levels
 my $in = ask("/dir$uri")->take(20_000);
 free('dir');
 my ($link) = grep { m{/temp_here/} }
@@ -145,7 +145,7 @@ like(read_file($nginx->{log}), qr/\[warn\].*buffered to a temporary file/,
      'a warning tells of it');
 ok(wait_until { !spools('temp_here') } 5, 'the client left, the file too');
 
-# leaving while it is still being written
+# clients that leave while the file is written
 for my $how (qw( close reset )) {
     my $in = ask("/file$uri")->take(2000);
     $in->$how;
@@ -157,7 +157,7 @@ for my $how (qw( close reset )) {
 ok(ask("/file$small")->rest(seconds => 5)->{whole}, 'and usable');
 
 
-# a limited file, or none: the database waits; all of it comes all the same
+# with a limited file or none the database waits; the response is complete
 
 for my $name (qw( limited shallow paused )) {
     my $in = ask("/$name$uri")->take(200_000);
@@ -193,7 +193,7 @@ for my $name (qw( limited shallow paused )) {
 }
 
 
-# the time of a query does not run while it waits for its client
+# the query timeout does not run while the query waits for its client
 
 $in = ask("/timed$uri")->take(100_000);
 sleep 3;
@@ -202,7 +202,7 @@ $in->rest;
 ok($in->{whole}, 'query timeout: whole');
 is($in->md5, $md5, 'query timeout: nothing lost, nothing twice');
 
-# those behind a paused one have other connections, or their time
+# requests behind a paused query wait for another connection, or time out
 my $first = ask("/paused$uri")->take(200_000);
 sleep 0.3;
 my $start = time;
@@ -212,7 +212,7 @@ cmp_ok(time - $start, '<', 5, 'when its time in the queue was over');
 $first->close;
 
 
-# a client that reads nothing at all is given up; one that reads, never
+# send_timeout ends a client that reads nothing; one that reads slowly gets all
 
 for my $name (qw( late latepaused latelimited )) {
     my $in = ask("/$name$uri")->take(2000);
@@ -233,7 +233,7 @@ for my $name (qw( late latepaused latelimited )) {
 }
 
 
-# HTTP/1.0, where the end of the connection is that of the answer: a reset
+# HTTP/1.0 ends a response by the end of the connection: a cut is a reset
 for my $name (qw( late old )) {
     my $in = ask("/$name$uri", version => '1.0')->take(2000);
     ok(wait_until { read_file($nginx->{access}) =~ m{GET /$name\S+ HTTP/1\.0} }
@@ -242,7 +242,7 @@ for my $name (qw( late old )) {
     is($in->{closed}, 'reset', "send_timeout, $name, HTTP/1.0: reset");
 }
 
-# its time is that of clients: the database may take longer, in a page too
+# send_timeout does not run while the database works, in a subrequest either
 {
     my $dbh = $pg->dbh;
 
@@ -278,7 +278,7 @@ for my $name (qw( rate ratepaused )) {
 }
 
 
-# three readers at 2 MB/s, and what another request takes meanwhile
+# three clients that read 2 MB/s, and the time of other requests meanwhile
 
 SKIP: {
     skip 'under valgrind one answer takes the database longer than this', 1
@@ -302,8 +302,8 @@ SKIP: {
 }
 
 
-# a body that still comes while the answer goes is read away, and who leaves
-# meanwhile is noticed
+# a request body that arrives during the response is discarded, and a client
+# that leaves meanwhile is noticed
 
 for my $stays (1, 0) {
     my $client = Lunary::Client->new(port => $port, rcvbuf => 8192)->connect;
@@ -332,7 +332,7 @@ for my $stays (1, 0) {
 }
 
 
-# no place for the file
+# the file cannot be created
 
 rmdir "$nginx->{dir}/temp_gone";
 $in = ask("/gone$uri")->take(2000);

@@ -1,5 +1,5 @@
-# Large answers through what stands between a handler and its client: sendfile,
-# threads, direct I/O, gzip, subrequests, HTTP/2 and its windows.
+# Large responses through nginx's ways of output: sendfile, threads, direct I/O,
+# gzip, subrequests, HTTP/2 and its windows.
 #
 # Packages: nghttp2-client
 
@@ -104,7 +104,7 @@ ok($good->{whole}, 'whole');
 cmp_ok($length, '>', 4_000_000, 'and large');
 
 
-# each way, with and without a file; a client that stops, then reads on
+# each way, with and without a file, to a client that pauses
 
 for my $way (sort keys %ways) {
     my @names = map { $files[2 * $_] } 0 .. 2;
@@ -140,7 +140,7 @@ for my $way (sort keys %ways) {
         is($in->md5, $md5, "$name: as it is");
     }
 
-    # and one that leaves
+    # clients that leave
     my @leave = map { ask("/$way/$_$uri", @gzip, rcvbuf => 16384)
                       ->take(30_000) } @names;
     $_ % 2 ? $leave[$_]->reset : $leave[$_]->close for 0 .. $#leave;
@@ -150,7 +150,7 @@ for my $way (sort keys %ways) {
 ok(wait_until { !spools() } 5, 'no file is left open');
 
 
-# one after the other on one connection, each by another way
+# responses by each way on one connection
 
 my $client = Lunary::Client->new(port => $plain)->connect;
 my $socket = $client->{socket};
@@ -170,7 +170,7 @@ is("@wrong", '', 'one connection, each way in turn');
 $client->close;
 
 
-# parts of a page, each large; an Authorization goes to all
+# SSI pages with large parts; each subrequest has the Authorization header
 
 mkdir "$nginx->{dir}/html/ssi";
 Lunary::System::write_file("$nginx->{dir}/html/ssi/$_->[0]", $_->[1]) for
@@ -208,7 +208,7 @@ for my $name (map { $files[2 * $_] } 0 .. 2) {
         is($in->md5, $md5, "HTTP/2, $way, $name: as it is");
     }
 
-    # a window that stays shut for a while, and opens a crack
+    # a window that stays closed for a while, then opens by one byte
     my $in = ask2("/read/$name$uri", window => 20_000, hold => 1)->take(15_000);
     $in->rest(seconds => 0.5);
     is($in->{length}, 20_000, "HTTP/2, $name: not more than the window");
@@ -231,7 +231,7 @@ for my $name (map { $files[2 * $_] } 0 .. 2) {
     ok(idle($pg, 3), "HTTP/2, $name: a reset frees the connection");
     $in->close;
 
-    # and a connection that is closed
+    # a connection that is reset
     $in = ask2("/read/$name$uri", window => 20_000, hold => 1)->take(20_000);
     $in->reset;
     ok(idle($pg, 3), "HTTP/2, $name: a client that leaves does");

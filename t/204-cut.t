@@ -1,5 +1,5 @@
-# A failure in mid-answer shows, every time and on every protocol: no last
-# chunk, a reset, RST_STREAM, no close_notify; and never a closing bracket.
+# A failure during a response is visible on every protocol: no last chunk, a
+# reset, RST_STREAM, no close_notify; and never a closing bracket.
 #
 # Packages: curl openssl
 
@@ -19,7 +19,7 @@ my $pg = big_pg();
 my $uri = grow($pg, 2_000_000, runs => 1500, bytes => 6000);
 my $small = grow($pg, 1_000_000, runs => 10);
 
-# PostgreSQL stops at the last run, whose user takes its time
+# the last run's user makes PostgreSQL wait or fail
 $pg->do(q{insert into external_user (id, project_id, external_id)
           values (900, ?, 'late')}, project('alpha'));
 $pg->do(q{create function late(bigint) returns boolean language plpgsql as $$
@@ -134,7 +134,7 @@ sub kill_backend {
     } 20, 'a recovery';
 }
 
-# in the middle: what is there has come, the rest hangs
+# waits until PostgreSQL waits at the last run
 sub middle {
     wait_until { $pg->sessions(q{wait_event = 'PgSleep'}) } 10, 'the middle';
 }
@@ -152,7 +152,7 @@ sub broken {
 }
 
 
-# each way of failing, each protocol
+# each failure, on each protocol
 
 last_user(900);
 my $mark = $nginx->mark;
@@ -186,7 +186,7 @@ my $log = $nginx->log_since($mark);
 like($log, qr/failed in mid-answer \(SQLSTATE 57P01\)/, 'logged: terminated');
 like($log, qr/failed in mid-answer \(SQLSTATE 57014\)/, 'logged: cancelled');
 
-# a stream that breaks leaves the others on its connection alone
+# a stream that is reset does not end its connection
 {
     my $in = ask2($uri)->take(1_000_000);
     middle();
@@ -197,7 +197,7 @@ like($log, qr/failed in mid-answer \(SQLSTATE 57014\)/, 'logged: cancelled');
 }
 
 
-# more ways out of nginx
+# other ways of output
 
 for my $case (['gzip', 'eof', headers => { 'Accept-Encoding' => 'gzip' }],
               ['nochunk', 'reset'], ['page', 'eof'], ['paused', 'eof']) {
@@ -225,14 +225,14 @@ middle();
 terminate();
 broken($page, 'in a page, HTTP/1.0', 'reset');
 
-# our own timeout
+# lunary_query_timeout
 my $start = time;
 broken(ask("/late$uri"), 'lunary_query_timeout', 'eof');
 broken(ask("/late$uri", version => '1.0'), 'lunary_query_timeout, HTTP/1.0',
        'reset');
 cmp_ok(time - $start, '<', 10, 'lunary_query_timeout: in time');
 
-# errors of the statement itself
+# an error in the statement
 for my $case ([901 => 'an error of SQL'], [902 => 'statement_timeout']) {
     my ($user, $name) = @$case;
 
@@ -241,7 +241,7 @@ for my $case ([901 => 'an error of SQL'], [902 => 'statement_timeout']) {
     broken(ask2($uri), "$name, HTTP/2");
 }
 
-# while a slow client has yet to read what went before, from the file
+# a slow client has not yet read the rows before the failure from the file
 last_user(901);
 for my $version ('1.1', '1.0') {
     my $in = ask($uri, version => $version, rcvbuf => 8192)->take(1000);
@@ -250,7 +250,7 @@ for my $version ('1.1', '1.0') {
     broken($in, "slow client, HTTP/$version");
 }
 
-# before anything was sent: a proper refusal
+# before the first byte is sent: an error response
 $pg->do(q{update run set external_user_id = 901 where id = ?},
         run_id(2_000_000));
 my $in = ask($uri)->rest;
@@ -261,7 +261,7 @@ $pg->do(q{update run set external_user_id = null where id = ?},
         run_id(2_000_000));
 
 
-# a file that can't be read back, and a worker that has no more time
+# a file that cannot be read, and worker_shutdown_timeout
 
 last_user(903);
 
@@ -296,7 +296,7 @@ for my $case (['1.1', 'eof'], ['1.0', 'reset']) {
 $brief->stop;
 
 
-# TLS: nothing that looks like a proper end
+# TLS: a cut does not look like a proper end
 
 last_user(900);
 
@@ -337,7 +337,7 @@ for my $version ('1.1', '1.0') {
          "TLS, HTTP/$version: no close_notify");
 }
 
-# and a client of TLS that leaves is noticed
+# a TLS client that leaves is noticed
 {
     my $left = open my $in, '|-', "exec openssl s_client -quiet -connect "
         . "127.0.0.1:$tls > /dev/null 2>&1" or die $!;
@@ -370,7 +370,7 @@ waitpid $pid, 0;
 is($? >> 8, 92, 'TLS, HTTP/2: a stream error, says curl');
 
 
-# again and again, at a random moment: never a whole answer that is none
+# failures at random moments: a cut response never looks complete
 
 last_user(903);
 my $good = ask($uri)->rest;
@@ -387,7 +387,7 @@ for my $i (1 .. 40) {
     $in->rest(seconds => 10);
 
     if ($in->{status} && $in->{status} != 200) {
-        # before the first byte, twice
+        # the query and its retry failed before the first byte
         $wrong++ if $in->{status} != 503;
 
     } elsif ($in->{whole}) {

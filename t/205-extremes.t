@@ -1,5 +1,5 @@
 # Trees of 10,000 levels, values nested thousands deep, a value of 100 MB, and
-# with LUNARY_FULL=1 one that PostgreSQL itself cannot write.
+# with LUNARY_FULL=1 a value that PostgreSQL itself cannot send.
 
 use strict;
 use warnings;
@@ -49,7 +49,7 @@ sub text {
     return $text;
 }
 
-# the session that is there, once it has nothing to do
+# the pid of the session, once it is idle
 sub session {
     idle($pg);
     return $pg->value(q{select max(pid) from pg_stat_activity
@@ -57,7 +57,7 @@ sub session {
 }
 
 
-# one below the other
+# a chain of runs
 
 my $levels = 10_000;
 my $uri = grow($pg, 2_000_000, runs => $levels, shape => 'deep');
@@ -71,7 +71,7 @@ my $leaf = JSON::XS::decode_json(text(related_uri(2_000_000 + $levels - 1)));
 is(scalar @$leaf, 1, 'its last run: alone');
 is($leaf->[0]{traceId}, run_id(2_000_000), 'its last run: the top is known');
 
-# and round in a circle
+# a cycle
 $pg->do('update run set parent_run_id = ? where id = ?',
         run_id(2_000_000 + $levels - 1), run_id(2_000_000));
 $runs = JSON::XS::decode_json(text($uri));
@@ -101,7 +101,7 @@ for my $case ([arrays => '[', ']', '[', ']'],
 is(join(' ', $nginx->worker_pids), $worker, 'the worker lives');
 
 
-# a connection that has had a row of more than a megabyte is given up
+# a connection that has received a row of more than 1 MB is retired
 
 grow($pg, 1_000_000, runs => 1, bytes => 200_000);
 grow($pg, 1_000_010, runs => 1, bytes => 3_000_000);
@@ -164,7 +164,7 @@ SKIP: {
 $in->rest;
 is($in->md5, $md5, 'a giant value, a slow client: the same');
 
-# without a file, the row that is under way has nowhere else to go
+# without a file the row is kept in memory
 $in = ask("/pause$giant", rcvbuf => 8192)->take(100_000);
 sleep 1;
 note(sprintf 'without a file: %.1f MB', (memory($worker) - $rest) / $MB);
@@ -183,7 +183,7 @@ SKIP: {
     skip 'LUNARY_FULL=1 for a value of more than a gigabyte', 3
         if !$ENV{LUNARY_FULL};
 
-    # one column at a time, for no row that is inserted may be so large
+    # one column at a time, as a single statement cannot insert such a row
     my @columns = qw( input output params error metadata );
 
     $pg->do(qq{update run set $_ = jsonb_build_object('t',
@@ -197,7 +197,7 @@ SKIP: {
               { message => 'Internal server error' }, 'and its message');
     note(grep { /500/ } split /\n/, read_file($nginx->{log}));
 
-    # in mid-answer, where it is the last run of a tree
+    # as the last run of a tree, after the response has begun
     grow($pg, 1_000_100, runs => 30, bytes => 20_000);
     $pg->do(q{update run set parent_run_id = ?, created_at = '2027-01-01'
               where id = ?}, run_id(1_000_100), run_id(1_000_020));

@@ -1,6 +1,6 @@
-# The disk is full while an answer goes to its temporary file: the client sees
-# a cut, the log says why, and nothing is left behind.  What needs no file is
-# not touched by it.
+# The disk becomes full while a response is written to its temporary file: the
+# client sees a cut, the log says why, and no file is left.  Responses that need
+# no file are served.
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ use Test::More;
 
 my ($port, $h2) = map { free_port() } 1 .. 2;
 
-# a disk of 4 MB that only this nginx sees, and that goes with it
+# the command that mounts a disk of 4 MB for this nginx alone
 sub disk {
     my ($dir) = @_;
 
@@ -74,7 +74,7 @@ my $worker = worker($nginx);
 my $disk = "/proc/$worker/root$nginx->{dir}/disk";
 
 
-# clients that read next to nothing before they are told to
+# clients that read little until rest() is called
 my %ways = (
     'HTTP/1.1' => sub {
         Lunary::Client->stream(port => $port, rcvbuf => 8192, @_)
@@ -104,7 +104,7 @@ sub rest {
     return $in->rest;
 }
 
-# bytes that are free
+# the number of free bytes
 sub space {
     my ($status, $text) = run_cmd('stat', '-f', '-c', '%a %S', $disk);
 
@@ -136,7 +136,7 @@ sub outcome {
 
 sub outcome_mark { return -s "$nginx->{dir}/logs/outcome.log" // 0 }
 
-# what a user, and who looks after nginx, see of one that was cut
+# what the client and the operator see of a response that is cut
 sub cut {
     my ($in, $protocol, $marks, $name) = @_;
 
@@ -185,7 +185,7 @@ cmp_ok($good->{length}, '>', 2 * $free, 'and not onto the disk');
 my $md5 = $good->md5;
 
 
-# in the middle of it
+# the disk becomes full during a response
 
 for my $protocol (sort keys %ways) {
     my $marks = [$nginx->mark, outcome_mark()];
@@ -197,7 +197,7 @@ for my $protocol (sort keys %ways) {
        "in the middle, $protocol: the next has the connection");
 }
 
-# two at once share what there is
+# two responses at once fill the disk
 {
     my $mark = $nginx->mark;
     my @two = map { ask("/file$uri", $_)->take(2000) } 'HTTP/1.1', 'HTTP/2';
@@ -211,7 +211,7 @@ for my $protocol (sort keys %ways) {
 }
 
 
-# the disk is full all the time
+# the disk is full from the start
 
 fill();
 
@@ -238,8 +238,8 @@ fill();
 }
 
 
-# and becomes full for the end of an answer alone: the last run waits for
-# this, and is more than the page that was begun can take
+# the disk becomes full before the last run, which waits for that and does not
+# fit into the last page of the file
 
 $pg->do(q{insert into external_user (id, project_id, external_id)
           values (900, ?, 'who is late')}, project('alpha'));
@@ -285,7 +285,7 @@ for my $protocol (sort keys %ways) {
 }
 
 
-# room enough
+# the disk has enough room
 
 for my $protocol (sort keys %ways) {
     my $in = ask("/file$tree", $protocol)->take(2000);

@@ -1,9 +1,9 @@
-# Tenants stay apart, by property: random forests over several projects, with
-# parents, users and templates of other projects, cycles, threads and deleted
-# runs; many requests at a time over few connections, with clients that leave,
-# slow readers, locks, cancelled queries, killed sessions and errors between.
-# Every whole 200 is what the oracle says for that key, every cut one is a
-# beginning of it, and no text of another project is ever seen.
+# Projects are isolated: random forests over several projects, with parents,
+# users and templates of other projects, cycles, threads and deleted runs; many
+# requests at a time over few connections, with clients that leave, slow
+# readers, locks, cancelled queries, terminated sessions and errors.  Every
+# complete 200 equals the oracle's response for that key, every cut one is a
+# prefix of it, and no text of another project is ever sent.
 #
 #   SEED=17 REQUESTS=100000 RUNS=5000 make test T=t/300-isolation.t
 
@@ -42,8 +42,8 @@ my $dbh = $pg->dbh;
 $dbh->do('set client_min_messages = error');
 
 
-# A forest.  All that belongs to a project, and may be seen in an answer, has
-# "mark<project>x" in it; that is what another's answer must never hold.
+# A forest.  All values of a project contain "mark<project>x", which the
+# response of another project must never contain.
 
 my (@project, @key, @runs, @dead_keys, @users, @versions, @far, %home);
 
@@ -112,8 +112,7 @@ sub make_runs {
         my $type = chance(0.08) ? 'thread'
                    : pick(qw( chat chat llm tool chain agent ));
 
-        # most parents are of the same project, as in life; and some trees
-        # are large
+        # most parents are of the same project; some trees are large
         my @same = grep { $home{$_} == $p } chance(0.3) ? @far : @runs;
         my $parent = !@runs || chance(0.2) ? undef
                      : @same && chance(0.85) ? pick(@same) : pick(@runs);
@@ -175,7 +174,7 @@ my $nginx = Lunary::Nginx->new(workers => 2, log_level => 'error',
 $nginx->start;
 
 
-# What was asked and what came.
+# Requests and their responses.
 
 my $oracle = Lunary::Oracle->new($pg->dbh);
 my (%known, %count, @wrong, @cut, %disturbed);
@@ -215,7 +214,7 @@ sub check {
     if ($status == 200) {
         return whole($request, $answer) if $answer->{whole};
 
-        # only an answer that was cut short may end so
+        # the response was cut
         $count{cut}++;
         push @cut, [$request, $answer];
         return;
@@ -236,8 +235,8 @@ sub check {
     return if $status == 503 || $status == 504;
     return if $status == 500 && $disturbed{grants};
 
-    # closed before a byte of an answer: kept alive by a worker that left;
-    # or reset, which takes away what was not read
+    # no byte of a response: an old worker closed a connection that was kept
+    # alive; or a reset discarded what was not read
     return if !$status
               && ($disturbed{reload} || $request->{version} eq '1.0'
                                         && $disturbed{any});
@@ -275,7 +274,7 @@ sub make_request {
     my $p = chance(0.06) ? 'dead' : int rand $nprojects;
     my $run = chance(0.03) ? uuid() : chance(0.1) ? pick(@far) : pick(@runs);
 
-    # mostly keys that fit, or else nearly all answers were 404
+    # mostly keys of the run's project, as otherwise most responses are 404
     $p = $home{$run} if $p ne 'dead' && defined $home{$run} && chance(0.7);
 
     my $key = $p eq 'dead' ? pick(@dead_keys, uuid()) : $key[$p];
@@ -300,7 +299,7 @@ sub make_request {
 }
 
 
-# Disturbances: one at a time, each for a moment.
+# Disturbances: one at a time, for a moment each.
 
 my ($undo, $due, $quiet) = (undef, 0, 0);
 
@@ -375,7 +374,7 @@ for my $round (1 .. $rounds) {
     %disturbed = ();
     @cut = ();
 
-    # in peace nothing may fail
+    # without disturbances no request may fail
     my %before = %count;
     ask_many($requests / $rounds / 3);
 
@@ -398,7 +397,7 @@ for my $round (1 .. $rounds) {
     is($count{wrong} // 0, 0, "round $round, disturbed: all are right")
         or last;
 
-    # the beginning of a cut answer was right, too
+    # a cut response is a prefix of the right one
     $disturbed{grants} = 0;
 
     wait_until {
@@ -431,7 +430,7 @@ for my $round (1 .. $rounds) {
 
     is($beginnings, scalar @cut, "round $round: what was cut was right");
 
-    # all may be different in the next
+    # the next round has other runs
     make_runs(int($nruns / 10));
     $dbh->do('update run set is_deleted = not is_deleted where random() < 0.1');
 }
@@ -439,7 +438,7 @@ for my $round (1 .. $rounds) {
 is(join("\n", @wrong), '', 'nothing was wrong');
 
 
-# A statement whose first use on a connection fails is prepared all the same.
+# A statement whose first use on a connection fails is prepared after that.
 
 $oracle->forget;
 my $some = (grep { rows({ p => $home{$_}, run => $_ }) } @runs)[0];
@@ -452,7 +451,7 @@ sub first {
                                "Bearer $key[$home{$some}]")->{status};
 }
 
-# the first failure closes the connection, the second is too soon after it
+# the first failure retires the connection, the second follows too soon for that
 $dbh->do('revoke select on external_user from lunary_ro');
 is(first(), 500, 'the first use of a statement fails');
 is(first(), 500, 'and so it does on another connection');

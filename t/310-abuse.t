@@ -1,5 +1,5 @@
-# What strangers send: odd requests, smuggling, streams reset as soon as they
-# are opened, readers that never finish, wrong keys by the thousand.
+# Hostile clients: malformed requests, request smuggling, streams that are reset
+# as soon as they are opened, readers that never finish, many wrong keys.
 #
 #   STREAMS=100000 KEYS=100000 make test T=t/310-abuse.t
 
@@ -30,7 +30,7 @@ my $path = "/v1/runs/$run/related";
 my $get = "GET $path HTTP/1.1\r\nHost: l\r\n";
 my $bearer = "Authorization: Bearer $alpha\r\n";
 
-# a run whose answer fills no socket's buffer
+# a run whose response is larger than the socket buffers
 $pg->do(q{insert into run (id, project_id, type, input)
           select gen_random_uuid(), ?, 'llm', to_jsonb(repeat('x', 400000))
           from generate_series(1, 1)}, project('alpha'));
@@ -76,7 +76,7 @@ sub answer_of {
 }
 
 
-# Odd requests, and the status of each.
+# Malformed and unusual requests, and the status of each.
 
 my @odd = (
     ['as it should be', "$get$bearer\r\n", 200],
@@ -175,8 +175,7 @@ unlike($said, qr/"projectId"/, 'HTTP/0.9: no run');
 like($said, qr/Missing API key/, 'HTTP/0.9: no key');
 
 
-# Smuggling: whatever the body is taken for, nothing in it is answered where
-# two readers could disagree on where it ends.
+# Smuggling: a request inside a body of ambiguous length is not answered.
 
 my $inner = "GET /ok HTTP/1.1\r\nHost: l\r\n\r\n";
 my $long = length $inner;
@@ -223,13 +222,13 @@ for my $shape (@smuggled) {
     $client->close;
     my $last = $status[-1] // 0;
 
-    # refused; or one answer, the inner request being a body
+    # refused, or one response as the inner request is a body
     ok(@status == 1 || $last == 400 || $last == 501 || $last == 413,
        "smuggling, $name: @status");
 }
 
 
-# A body is read away, and what follows is answered.
+# A body is discarded, and the next request is answered.
 
 for my $body ("Content-Length: $long\r\n\r\n$inner",
               "Transfer-Encoding: chunked\r\n\r\n"
@@ -244,7 +243,7 @@ for my $body ("Content-Length: $long\r\n\r\n$inner",
 }
 
 
-# Another project's run is not to be told from none.
+# A run of another project cannot be told from one that does not exist.
 
 sub shape {
     my ($method, $id, @more) = @_;
@@ -284,7 +283,7 @@ my $block = literal(':method', 'GET') . literal(':scheme', 'http')
             . literal(':authority', 'l') . literal(':path', $path)
             . literal('authorization', "Bearer $alpha");
 
-# the states that a reset may find a stream in: queued, asked, answered
+# resets streams that are queued, running or answered
 sub reset_streams {
     my ($n, $batch, $wait) = @_;
 
@@ -302,7 +301,7 @@ sub reset_streams {
         syswrite $socket, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
                           . frame(4, 0, 0, '');
 
-        # nginx itself ends a connection after a thousand of them
+        # nginx closes a connection after 1000 streams
         while ($sent < $n && $stream < 1200) {
             my $out = '';
 
@@ -338,7 +337,8 @@ sub reset_streams {
             last if defined $got && $got == 0;
         }
 
-        # what is still to be read there must not become a reset of it all
+        # reads to the end, as a close with unread data would reset the
+        # connection
         shutdown $socket, 1;
         my $bits = '';
         vec($bits, fileno $socket, 1) = 1;
@@ -373,8 +373,8 @@ ok(scalar(wait_until { !$pg->sessions(q{state = 'active'}) } 3),
 cmp_ok($pg->sessions, '<=', 2, 'nor more sessions than the pool may have');
 
 
-# Readers that never finish: the answer goes to a file, the database is free,
-# and nginx's own timeout ends them.
+# Readers that never finish: the response goes to a file, the connection is
+# released, and send_timeout ends the client.
 
 my $mark = $nginx->mark;
 my @lazy = map {
@@ -408,8 +408,8 @@ is($cut, scalar @lazy, 'who does not read in time is cut off');
 $_->close for @lazy;
 
 
-# Wrong keys by the thousand: as many queries at once as the pool has
-# connections, the queue bounded, the worker responsive.
+# Thousands of wrong keys: no more queries at a time than the pool has
+# connections, a bounded queue, a worker that responds.
 
 my ($n, $most, $slowest, $next) = ($keys, 0, 0, 0);
 my %status;

@@ -1,7 +1,7 @@
-# A server that only says it is PostgreSQL: messages cut short, out of order,
-# too long, of no sense; values of the wrong size; a connection that ends at
-# each byte of a session.  nginx stays alive, answers 500, 503 or 504 or cuts
-# the answer off, and serves again as soon as the server behaves.
+# A server that violates PostgreSQL's protocol: messages that are truncated, out
+# of order, too long or senseless; values of the wrong size; a connection that
+# ends at each byte of a session.  nginx stays alive, responds with 500, 503 or
+# 504 or cuts the response, and serves again as soon as the server behaves.
 #
 #   SEED=17 SECONDS=600 make test T=t/320-server.t      longer, at random
 #   STEP=1                                              cut at every byte
@@ -36,8 +36,8 @@ EOF_CONFIG
 my $patience = '1500ms';
 
 
-# Each behaviour has a database, a pool and a location of its own.  Gives the
-# answers of each name, in order.
+# Each behaviour has its own database, pool and location.  Returns the responses
+# of each name, in order.
 
 sub ask {
     my ($times, @names) = @_;
@@ -47,7 +47,7 @@ sub ask {
 
     behave('', 'good', @names);
 
-    # libpq itself loses a result for which no end came before ReadyForQuery
+    # libpq leaks a result that has no end before ReadyForQuery
     local $ENV{ASAN_OPTIONS} = join ':', $ENV{ASAN_OPTIONS} // (),
         'detect_leaks=0'
         if !@names || $names[0] !~ /^(?:cut|bytes)_/;
@@ -119,7 +119,7 @@ sub word {
     return $answer->{status};
 }
 
-# PostgreSQL answers for the encoding of its strings, we do not look at it
+# PostgreSQL validates the encoding of its strings, the module does not
 sub json {
     return JSON::XS->new->decode($_[0]);
 }
@@ -130,13 +130,13 @@ is(scalar @$runs, 3, 'a good session has an answer')
     or BAIL_OUT("the fake server and the module disagree: $good->{body}");
 
 
-# What is known to be wrong, again and again, and once only.
+# Each misbehaviour, always and once.
 
 my @modes = Lunary::FakePg::modes();
 my $always = ask(2, map { $_->[0] } @modes);
 
-# one fake server serves them all, so one may have had to wait for another:
-# what was not as expected is asked for alone
+# one fake server serves all requests, so one may have waited for another:
+# repeat alone those whose response was not the expected one
 
 for my $pair (@modes) {
     my ($name, $expected) = @$pair;
@@ -155,7 +155,7 @@ for my $pair (@modes) {
     }
 }
 
-# what is an answer of a sane server, too, ends no connection
+# a correct server may send these as well, so they retire no connection
 my %sane = map { $_ => 1 } qw( cancelled cost_nan exists_good exists_key
     exists_public exists_not head_absent time_first time_last tokens_huge );
 my $once = ask(6, map { $sane{$_->[0]} ? () : "$_->[0]_x1" } @modes);
@@ -169,7 +169,7 @@ for my $name (sort keys %$once) {
 }
 
 
-# Notifications that nobody asked for do not pile up.
+# Unsolicited notifications take no memory.
 
 behave('lunary_pool max=1;', 'notifies');
 $nginx->start;
@@ -206,7 +206,7 @@ for my $name (sort keys %$slow) {
 }
 
 
-# A session that ends at a byte of it: one more try, and nobody notices.
+# A session that ends at any byte: the retry succeeds.
 
 my @cuts = map { $_ * $step + int rand $step }
            0 .. Lunary::FakePg::session_length() / $step;
@@ -228,7 +228,7 @@ is("@wrong[0 .. ($#wrong < 9 ? $#wrong : 9)]", '',
 $patience = '1500ms';
 $nginx->{http} =~ s/timeout=20s/timeout=6s/;
 
-# and always there
+# sessions that always end at the same byte
 my $never = ask(1, uniq map {
     'cut_' . int rand Lunary::FakePg::session_length()
 } 1 .. 60);

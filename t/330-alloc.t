@@ -1,13 +1,12 @@
-# Memory that cannot be had: the n-th allocation of the worker fails, for
-# every n that a request has, on each path a request may take; and likewise the
-# n-th of the module's calls into nginx and libpq, of those that may fail, for
-# a pool of nginx's that has room left asks for nothing.  The request ends in a
-# 500 or 503, is cut off, or goes well all the same; the next one is right.
-# (504 where libpq had no memory to say that a query was over: it waits on.)
-# The same for nginx -t and for a worker that starts.  And a zone of shared
-# memory that is full.
+# Failed allocations: the n-th allocation of the worker fails, for every n of a
+# request, on each path a request may take.  The n-th of the module's calls into
+# nginx and libpq that may fail fails likewise, as an nginx pool that has room
+# allocates nothing.  The request ends with a 500 or 503, is cut, or succeeds;
+# the next one succeeds.  (504 if libpq has no memory to report the end of a
+# query.)  The same for nginx -t and for a worker that starts, and for a zone of
+# shared memory that is full.
 #
-#   LUNARY_ALLOC_MAX=100000 LUNARY_ALLOC_STEP=1     each, also of the longest
+#   LUNARY_ALLOC_MAX=100000 LUNARY_ALLOC_STEP=1     every call of every request
 
 use strict;
 use warnings;
@@ -46,7 +45,7 @@ local $ENV{TEST_NGINX_LD_PRELOAD} = "$dir/memory.so";
 
 open my $shared, '+<:raw', "$dir/shared" or die $!;
 
-# from now on the calls $first to $last of this kind fail in the process
+# makes the calls $first to $last of this kind fail in the process
 sub fail_in {
     my ($pid, $kind, $first, $last) = @_;
 
@@ -55,8 +54,8 @@ sub fail_in {
                            0;
 }
 
-# or that one fails in a process that is yet to start, which has none of these
-# two pids
+# makes the call fail in a process that starts later, with neither of these two
+# pids
 sub fail_but_in {
     my ($one, $other, $kind, $n) = @_;
 
@@ -64,7 +63,7 @@ sub fail_but_in {
     syswrite $shared, pack 'q7', -$one, $other, $kind, 0, $n, $n, 0;
 }
 
-# no more; tells how many did
+# ends the failures; returns how many there were
 sub failed {
     sysseek $shared, 0, 0;
     sysread $shared, my $bytes, 56;
@@ -97,7 +96,7 @@ my $place = sub {
 EOF_CONFIG
 };
 
-# small pools, so that nginx has to ask for memory as often as can be
+# small pools, so that nginx allocates often
 my $nginx = Lunary::Nginx->new(log_level => 'error',
     allow => qr/(?:malloc|posix_memalign|mmap|epoll_ctl|open)\(.*failed
                 |could\ not\ be\ added|exited\ with\ fatal\ code
@@ -131,7 +130,7 @@ my $nginx = Lunary::Nginx->new(log_level => 'error',
                lunary_status ready;
            }');
 
-# only the workers' master and its children are looked into
+# only the master and its workers are instrumented
 {
     local $ENV{LD_AUDIT} = "$dir/calls.so";
     $nginx->start;
@@ -151,7 +150,7 @@ sub ask {
         Authorization => "Bearer $alpha", %more));
 
     if ($slow) {
-        # until the answer no longer fits what lies between
+        # until the response no longer fits into the socket buffers
         $client->read_some(2, 1);
         select undef, undef, undef, 0.005;
     }
@@ -199,7 +198,7 @@ for my $path (@paths) {
         return $answer;
     };
 
-    # what a worker does once is done before
+    # a worker's first request allocates more
     $again->() for 1 .. 4;
 
     my $good = $again->();
@@ -211,8 +210,8 @@ for my $path (@paths) {
         my ($what, $number) = @$kind;
         my ($n, %count, @wrong) = (1);
 
-        # nginx closes a request twice for which it cannot wait to write
-        # (ngx_http_set_write_handler() and who calls it)
+        # nginx finalizes a request twice if it cannot wait for a write event
+        # (ngx_http_set_write_handler() and its callers)
         next if $number == $epoll && $name =~ /streams|file/;
 
         while ($n <= $most * ($name =~ /JSON/ ? 4 : 1)) {
@@ -244,7 +243,7 @@ for my $path (@paths) {
     }
 }
 
-# and many at a time
+# many failures at a time
 for my $kind ($memory, $call) {
     for my $n (map { 4 * $_ } 1 .. 8) {
         fail_in($worker, $kind, $n, $n + 5);
@@ -312,7 +311,7 @@ for my $kind ([memory => $memory, 7], [calls => $call, 1]) {
 }
 
 
-# The key cache is full: the oldest makes room, all are served.
+# The key cache is full: the oldest entry is evicted, all requests are served.
 
 my $keys = $pg->dbh->selectcol_arrayref(q{insert into api_key
     (type, api_key, project_id) select 'private', gen_random_uuid(), ?

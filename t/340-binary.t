@@ -1,5 +1,5 @@
-# The module as a file: what it shows to others, and that the flags by which
-# the distribution hardens its binaries are kept.
+# The module as a file: its exported symbols, and the distribution's hardening
+# flags.
 
 use strict;
 use warnings;
