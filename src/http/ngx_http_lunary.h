@@ -7,7 +7,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_lunary_pool.h"
-#include "ngx_lunary_uuid.h"
+#include "ngx_lunary_value.h"
 #include "ngx_http_lunary_key_cache.h"
 #include "ngx_http_lunary_sql.h"
 #include "ngx_http_lunary_stream.h"

@@ -7,7 +7,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include "ngx_http_lunary_jwt.h"
-#include "ngx_lunary_uuid.h"
+#include "ngx_lunary_value.h"
 
 
 #define NGX_HTTP_LUNARY_JWT_LEN      8192   /* of a token, at most */

@@ -22,7 +22,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "ngx_lunary_uuid.h"
+#include "ngx_lunary_value.h"
 
 
 typedef enum {

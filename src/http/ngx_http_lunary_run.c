@@ -3,8 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary_run.h"
-#include "ngx_lunary_number.h"
-#include "ngx_lunary_uuid.h"
+#include "ngx_lunary_json.h"
 #include "ngx_lunary_value.h"
 
 
@@ -421,7 +420,7 @@ ngx_http_lunary_run_cost(ngx_http_lunary_run_t *run,
 
     ngx_http_lunary_try(ngx_http_lunary_name(run, field));
 
-    return ngx_lunary_number_double(run->out, cost);
+    return ngx_lunary_json_double(run->out, cost);
 }
 
 
@@ -441,7 +440,7 @@ ngx_http_lunary_run_tokens(ngx_http_lunary_run_t *run,
     }
 
     ngx_http_lunary_try(ngx_http_lunary_raw(run, "\"total\":"));
-    ngx_http_lunary_try(ngx_lunary_number_integer(run->out, (int64_t) total));
+    ngx_http_lunary_try(ngx_lunary_json_integer(run->out, (int64_t) total));
 
     return ngx_http_lunary_raw(run, "}");
 }
@@ -565,7 +564,7 @@ ngx_http_lunary_write_int(ngx_lunary_out_t *out, u_char *p, size_t len)
         return NGX_DECLINED;
     }
 
-    return ngx_lunary_number_integer(out, (int64_t) ngx_lunary_value_uint64(p));
+    return ngx_lunary_json_integer(out, (int64_t) ngx_lunary_value_uint64(p));
 }
 
 

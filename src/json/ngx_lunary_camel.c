@@ -12,7 +12,6 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include "ngx_lunary_json.h"
-#include "ngx_lunary_plain.h"
 #include "ngx_lunary_camel.h"
 
 
@@ -152,7 +151,7 @@ ngx_lunary_camel_string(ngx_lunary_camel_t *t)
     last = t->last;
     key = t->pos + 1;
 
-    p = ngx_lunary_plain(key, last);
+    p = ngx_lunary_json_plain(key, last);
 
     while (p < last && *p != '"') {
         p = ngx_lunary_camel_escape(p, last);
@@ -161,7 +160,7 @@ ngx_lunary_camel_string(ngx_lunary_camel_t *t)
             return NGX_DECLINED;
         }
 
-        p = ngx_lunary_plain(p, last);
+        p = ngx_lunary_json_plain(p, last);
     }
 
     if (p == last) {

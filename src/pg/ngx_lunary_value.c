@@ -9,8 +9,6 @@
 #include <ngx_core.h>
 #include "ngx_lunary_json.h"
 #include "ngx_lunary_camel.h"
-#include "ngx_lunary_number.h"
-#include "ngx_lunary_uuid.h"
 #include "ngx_lunary_value.h"
 
 
@@ -41,6 +39,7 @@ typedef struct {
 } ngx_lunary_value_array_t;
 
 
+static ngx_int_t ngx_lunary_uuid_digit(u_char ch);
 static u_char *ngx_lunary_value_number(u_char *p, uint64_t n,
     ngx_uint_t width);
 static u_char *ngx_lunary_value_date(u_char *p, int64_t days);
@@ -154,7 +153,7 @@ ngx_lunary_value_seconds(ngx_lunary_out_t *out, int64_t from, int64_t to)
         *out->pos++ = '-';
     }
 
-    if (ngx_lunary_number_integer(out, whole) != NGX_OK) {
+    if (ngx_lunary_json_integer(out, whole) != NGX_OK) {
         return NGX_ERROR;
     }
 
@@ -412,4 +411,73 @@ ngx_lunary_value_array_brackets(ngx_lunary_out_t *out,
     }
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_lunary_uuid_parse(u_char *p, size_t len, u_char *uuid)
+{
+    ngx_int_t   high, low;
+    ngx_uint_t  i, n;
+
+    if (len != NGX_LUNARY_UUID_TEXT_LEN) {
+        return NGX_DECLINED;
+    }
+
+    for (i = 0, n = 0; n < NGX_LUNARY_UUID_LEN; n++) {
+
+        if (i == 8 || i == 13 || i == 18 || i == 23) {
+            if (p[i++] != '-') {
+                return NGX_DECLINED;
+            }
+        }
+
+        high = ngx_lunary_uuid_digit(p[i++]);
+        low = ngx_lunary_uuid_digit(p[i++]);
+
+        if (high < 0 || low < 0) {
+            return NGX_DECLINED;
+        }
+
+        uuid[n] = (u_char) (high << 4 | low);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_lunary_uuid_digit(u_char ch)
+{
+    if (ch >= '0' && ch <= '9') {
+        return ch - '0';
+    }
+
+    ch = (u_char) (ch | 0x20);
+
+    if (ch >= 'a' && ch <= 'f') {
+        return ch - 'a' + 10;
+    }
+
+    return -1;
+}
+
+
+u_char *
+ngx_lunary_uuid_text(u_char *p, u_char *uuid)
+{
+    ngx_uint_t     n;
+    static u_char  hex[] = "0123456789abcdef";
+
+    for (n = 0; n < NGX_LUNARY_UUID_LEN; n++) {
+
+        if (n == 4 || n == 6 || n == 8 || n == 10) {
+            *p++ = '-';
+        }
+
+        *p++ = hex[uuid[n] >> 4];
+        *p++ = hex[uuid[n] & 0xf];
+    }
+
+    return p;
 }

@@ -1,6 +1,7 @@
 
 /*
- * PostgreSQL's values, in the binary format of its protocol, as JSON tokens.
+ * PostgreSQL's values, in the binary format of its protocol, as JSON tokens;
+ * UUIDs.
  *
  * Returns are those of ngx_lunary_json.h; NGX_DECLINED always means bytes
  * that are no value of the type, of which nothing has been written yet
@@ -16,6 +17,9 @@
 #include <ngx_core.h>
 #include "ngx_lunary_out.h"
 
+
+#define NGX_LUNARY_UUID_LEN       16
+#define NGX_LUNARY_UUID_TEXT_LEN  36
 
 /* infinities of timestamptz, in microseconds since 2000-01-01 UTC */
 #define NGX_LUNARY_TIME_INFINITY      INT64_MAX
@@ -55,6 +59,15 @@ ngx_int_t ngx_lunary_value_jsonb_is_null(u_char *p, size_t len);
 
 /* a jsonb with its keys camel-cased */
 ngx_int_t ngx_lunary_value_jsonb(ngx_lunary_out_t *out, u_char *p, size_t len);
+
+/*
+ * reads 8-4-4-4-12 hexadecimal digits of either case into 16 bytes.
+ * NGX_OK, or NGX_DECLINED for any other text; "uuid" is undefined then
+ */
+ngx_int_t ngx_lunary_uuid_parse(u_char *p, size_t len, u_char *uuid);
+
+/* writes 36 bytes in lower case, returns the end of them */
+u_char *ngx_lunary_uuid_text(u_char *p, u_char *uuid);
 
 
 #endif /* _NGX_LUNARY_VALUE_H_INCLUDED_ */

@@ -11,7 +11,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include "ngx_http_lunary_jwt.h"
-#include "ngx_lunary_uuid.h"
+#include "ngx_lunary_value.h"
 
 
 #define FUZZ_NOW     1700000000

@@ -6,7 +6,7 @@
 
 
 #include "fuzz.h"
-#include "ngx_lunary_uuid.h"
+#include "ngx_lunary_value.h"
 
 
 static ngx_uint_t fuzz_uuid(const uint8_t *p, size_t len);

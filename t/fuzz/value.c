@@ -8,7 +8,7 @@
 #include "fuzz.h"
 #include <math.h>
 #include <time.h>
-#include "ngx_lunary_number.h"
+#include "ngx_lunary_json.h"
 #include "ngx_lunary_value.h"
 
 
@@ -95,7 +95,7 @@ fuzz_number(unit_sink_t *sink, ngx_uint_t kind, u_char *p)
 static void
 fuzz_integer(unit_sink_t *sink, int64_t n)
 {
-    fuzz_must(ngx_lunary_number_integer(&sink->out, n) == NGX_OK);
+    fuzz_must(ngx_lunary_json_integer(&sink->out, n) == NGX_OK);
 
     unit_sink_end(sink);
     unit_sink_take(sink, "", 1);
@@ -114,7 +114,7 @@ fuzz_double(unit_sink_t *sink, uint64_t n)
 
     ngx_memcpy(&d, &n, sizeof(double));
 
-    fuzz_must(ngx_lunary_number_double(&sink->out, d) == NGX_OK);
+    fuzz_must(ngx_lunary_json_double(&sink->out, d) == NGX_OK);
 
     unit_sink_end(sink);
     unit_sink_take(sink, "", 1);

@@ -6,7 +6,7 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include "ngx_http_lunary_jwt.h"
-#include "ngx_lunary_uuid.h"
+#include "ngx_lunary_value.h"
 
 
 #define TEST_NOW      1700000000

@@ -6,7 +6,7 @@
 #include <float.h>
 #include <locale.h>
 #include <math.h>
-#include "ngx_lunary_number.h"
+#include "ngx_lunary_json.h"
 
 
 #define TEST_DOUBLES   200000
@@ -82,7 +82,7 @@ test_integer(void)
         (void) snprintf(text, sizeof(text), "%lld", (long long) n);
 
         unit_sink(&sink, unit_random(80), NGX_LUNARY_OUT_ROOM);
-        ok = ok && ngx_lunary_number_integer(&sink.out, n) == NGX_OK;
+        ok = ok && ngx_lunary_json_integer(&sink.out, n) == NGX_OK;
         unit_sink_end(&sink);
         ok = ok && unit_is(&sink, text);
         unit_sink_free(&sink);
@@ -92,7 +92,7 @@ test_integer(void)
 
     unit_sink(&sink, NGX_LUNARY_OUT_ROOM - 1, 64);
     sink.fail = 1;
-    unit_ok(ngx_lunary_number_integer(&sink.out, 1) == NGX_ERROR,
+    unit_ok(ngx_lunary_json_integer(&sink.out, 1) == NGX_ERROR,
             "integers: no room");
     unit_sink_free(&sink);
 }
@@ -107,7 +107,7 @@ test_double(void)
 
     for (t = test_doubles; t->out; t++) {
         unit_sink(&sink, 0, NGX_LUNARY_OUT_ROOM);
-        ok = ngx_lunary_number_double(&sink.out, t->d) == NGX_OK;
+        ok = ngx_lunary_json_double(&sink.out, t->d) == NGX_OK;
         unit_sink_end(&sink);
 
         unit_ok(ok && unit_is(&sink, t->out), "double %s is %.*s", t->out,
@@ -116,15 +116,15 @@ test_double(void)
     }
 
     unit_sink(&sink, 0, NGX_LUNARY_OUT_ROOM);
-    ok = ngx_lunary_number_double(&sink.out, NAN) == NGX_OK
-         && ngx_lunary_number_double(&sink.out, -INFINITY) == NGX_OK;
+    ok = ngx_lunary_json_double(&sink.out, NAN) == NGX_OK
+         && ngx_lunary_json_double(&sink.out, -INFINITY) == NGX_OK;
     unit_sink_end(&sink);
     unit_ok(ok && unit_is(&sink, "nullnull"), "double: none is no JSON");
     unit_sink_free(&sink);
 
     unit_sink(&sink, NGX_LUNARY_OUT_ROOM - 1, 64);
     sink.fail = 1;
-    unit_ok(ngx_lunary_number_double(&sink.out, 1.5) == NGX_ERROR,
+    unit_ok(ngx_lunary_json_double(&sink.out, 1.5) == NGX_ERROR,
             "double: no room");
     unit_sink_free(&sink);
 }
@@ -179,7 +179,7 @@ test_double_back(double d)
     unit_sink_t   sink;
 
     unit_sink(&sink, 0, NGX_LUNARY_OUT_ROOM);
-    ok = ngx_lunary_number_double(&sink.out, d) == NGX_OK;
+    ok = ngx_lunary_json_double(&sink.out, d) == NGX_OK;
     unit_sink_take(&sink, sink.buffer, sink.out.pos - sink.buffer);
     unit_sink_take(&sink, "", 1);
 
@@ -223,7 +223,7 @@ test_locale(void)
     }
 
     unit_sink(&sink, 0, NGX_LUNARY_OUT_ROOM);
-    ok = ngx_lunary_number_double(&sink.out, 100.0 / 3) == NGX_OK;
+    ok = ngx_lunary_json_double(&sink.out, 100.0 / 3) == NGX_OK;
     unit_sink_end(&sink);
     unit_ok(ok && unit_is(&sink, "33.333333333333336"), "double: no comma");
     unit_sink_free(&sink);
