@@ -549,7 +549,7 @@ soon { get('/ready')->{status} == 503 } 4, 'killed under its sessions';
 cmp_ok(metrics()->{of_class('57')}, '>', $mark->{of_class('57')} // 0,
        'what was lost is counted as the server said it');
 like($nginx->log_since($said),
-     qr/broke a connection.*SQLSTATE 57P01: terminating connection/,
+     qr/closed a connection.*SQLSTATE 57P01: terminating connection/,
      'and told so');
 
 $pg->start;

@@ -187,13 +187,12 @@ for my $try (1 .. 5) {
 
     hold();
     my ($one, @messages) = @{ shift @$held };
-    my ($begin, $row) = map { my $type = $_;
-                              grep { $_->[0] eq $type } @messages } 'T', 'D';
+    my ($begin, $first, $row) = grep { $_->[0] =~ /[TD]/ } @messages;
     my @head = grep { $_->[0] =~ /[12]/ } @messages;
 
     # a response that has begun: larger than the first buffer, smaller than
     # one read
-    $fake->write($one, @head, $begin, ($row) x 24);
+    $fake->write($one, @head, $begin, $first, ($row) x 24);
     syswrite $_, "HTTP/1.0 404 Not found\r\n\r\n" for @upstream;
     close $_ for @upstream;
     $fake->reset($one);
@@ -212,6 +211,7 @@ is(statuses(ask('/page')), 200, 'lost while sending: and serves');
 
 # the server's message and SQLSTATE are not logged again with the next failure
 
+statuses(ask('/reason'));
 my $mark = $nginx->mark;
 my $held = holding('reason');
 my @clients = map { ask('/reason') } 1, 2;
@@ -227,7 +227,7 @@ $fake->write($second->[0], map { $_->[0] eq 'T' ? Lunary::FakePg::columns(1)
 is(statuses(@clients), '500 500', 'a reason: two failures');
 my $log = $nginx->log_since($mark);
 like($log, qr/\(SQLSTATE 22P02\)/, 'a reason: the first, without its text');
-like($log, qr/gave a row that cannot be, answered with 500 \(SQLSTATE -\)/,
+like($log, qr/returned an invalid value \(SQLSTATE -\)/,
      'a reason: the second has none');
 
 $mark = $nginx->mark;
@@ -268,6 +268,8 @@ for my $last (['57P05', 'idle too long', ''],
     my ($probe, @early, @used);
     my @asked = ();
 
+    statuses(ask('/renew'));
+
     $server{good_renew} = sub {
         my ($one, $when, @messages) = @_;
 
@@ -283,7 +285,9 @@ for my $last (['57P05', 'idle too long', ''],
         return;
     };
 
+    hold();
     @clients = map { ask('/renew') } 1, 2;
+    go_on();
     $fake->run_until(sub { $probe && @early == 2 });
     hold();
     $fake->write($_, failure('42703', 'no such column')) for @early;
@@ -350,7 +354,7 @@ for my $last (['57P05', 'idle too long', ''],
     go_on();
 
     ok($fake->run_until(sub { $one->{over} }), 'left: the connection ends');
-    like($nginx->log_since($mark), qr/nobody waited.*53200: out of memory/,
+    like($nginx->log_since($mark), qr/failed an abandoned query.*53200: out of memory/,
          'left: the log says why');
     delete $server{good_left};
     is(statuses(ask('/left')), 200, 'left: another is used');
@@ -395,6 +399,8 @@ for my $last (['57P05', 'idle too long', ''],
 {
     my ($probe, @queries, @greetings);
 
+    statuses(ask('/doomed'));
+
     $server{good_doomed} = sub {
         my ($one, $when, @messages) = @_;
 
@@ -415,7 +421,9 @@ for my $last (['57P05', 'idle too long', ''],
     };
 
     # the second session is ready after the first ends, and before the third
+    hold();
     @clients = map { ask('/doomed') } 1, 2;
+    go_on();
     $fake->run_until(sub { $probe && @queries == 2 });
     $fake->reset($queries[0]);
     $fake->run_until(sub { @greetings });

@@ -41,7 +41,7 @@ for my $mode (qw( session transaction )) {
 
     # what cannot be set with the session where it is shared
     $pg->do(q{alter role lunary_ro set client_connection_check_interval
-              = '1s'}) if $mode eq 'transaction';
+              = '1s'});
 
     my $nginx = Lunary::Nginx->new(
         http => 'lunary_database "' . $bouncer->conninfo . '";

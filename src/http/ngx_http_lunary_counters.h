@@ -10,7 +10,7 @@
 
 
 #include "ngx_http_lunary.h"
-#include "ngx_lunary_counts.h"
+#include "ngx_lunary_pool.h"
 
 
 /* the name of the shared memory */

@@ -22,8 +22,8 @@ static ngx_int_t ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx,
 
 static ngx_int_t ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res,
     int i);
-static void ngx_http_lunary_drained(ngx_lunary_query_t *q);
-static void ngx_http_lunary_again(ngx_lunary_query_t *q);
+static void ngx_http_lunary_flush_rows(ngx_lunary_query_t *q);
+static void ngx_http_lunary_reset_rows(ngx_lunary_query_t *q);
 static void ngx_http_lunary_done(ngx_lunary_query_t *q,
     ngx_lunary_result_e result);
 static void ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx);
@@ -158,10 +158,11 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
                                 llcf->temp_path);
 
     ctx->query.row = ngx_http_lunary_row;
-    ctx->query.drained = ngx_http_lunary_drained;
-    ctx->query.again = ngx_http_lunary_again;
+    ctx->query.flush = ngx_http_lunary_flush_rows;
+    ctx->query.reset = ngx_http_lunary_reset_rows;
     ctx->query.done = ngx_http_lunary_done;
     ctx->query.data = ctx;
+    ctx->query.log = r->connection->log;
 
     cln = ngx_http_cleanup_add(r, 0);
     if (cln == NULL) {
@@ -272,14 +273,14 @@ ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res, int i)
 
     q->committed = ctx->stream.committed;
 
-    /* NGX_ERROR is the stream's: the client's or the memory's, see drained */
+    /* NGX_ERROR is the stream's: the client's or the memory's, see flush */
 
     return rc == NGX_DECLINED ? NGX_ERROR : NGX_OK;
 }
 
 
 static void
-ngx_http_lunary_drained(ngx_lunary_query_t *q)
+ngx_http_lunary_flush_rows(ngx_lunary_query_t *q)
 {
     ngx_connection_t       *c;
     ngx_http_lunary_ctx_t  *ctx;
@@ -300,7 +301,7 @@ ngx_http_lunary_drained(ngx_lunary_query_t *q)
 
 
 static void
-ngx_http_lunary_again(ngx_lunary_query_t *q)
+ngx_http_lunary_reset_rows(ngx_lunary_query_t *q)
 {
     ngx_http_lunary_ctx_t *ctx = q->data;
 
@@ -451,10 +452,6 @@ ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx)
 static ngx_int_t
 ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx)
 {
-    /* it has waited its turn already */
-
-    ctx->query.front = 1;
-
     return ngx_http_lunary_ask(ctx, NGX_HTTP_LUNARY_FULL) == NGX_OK
            ? NGX_DONE
            : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
@@ -535,12 +532,13 @@ ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx)
     switch (q->state) {
 
     case NGX_LUNARY_QUERY_WAITING:
-        ngx_lunary_pool_abandon(ctx->conf->pool, q);
+    case NGX_LUNARY_QUERY_COMPLETE:
+        ngx_lunary_pool_abandon(q);
         break;
 
     case NGX_LUNARY_QUERY_SENT:
         q->took = ngx_current_msec - q->sent;
-        ngx_lunary_pool_abandon(ctx->conf->pool, q);
+        ngx_lunary_pool_abandon(q);
         break;
 
     default:

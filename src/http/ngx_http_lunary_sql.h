@@ -14,7 +14,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "ngx_lunary_query.h"
+#include "ngx_lunary_pool.h"
 
 
 /* features of a session, as the probe finds them */

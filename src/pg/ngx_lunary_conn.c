@@ -3,620 +3,462 @@
 #include <ngx_core.h>
 #include <ngx_event.h>
 #include "ngx_lunary_conn.h"
-#include "ngx_lunary_session.h"
-#include "ngx_lunary_sqlstate.h"
+#include "ngx_lunary_pool.h"
+#include "ngx_lunary_recovery.h"
 
 
-/* a query under way for longer, in milliseconds, is not to be waited behind */
-#define NGX_LUNARY_QUICK      20
+/*
+ * Parameters of a session, for speed, and to make it read-only.  There is an
+ * index for every lookup that is worth one, and the planner's guesses at small
+ * tables and few rows do no good in a plan that is kept.
+ */
 
-/* an answer whose rows have come for so long may come in larger parts */
-#define NGX_LUNARY_LONG       20
+typedef struct {
+    const char  *sql;
+    int          version;       /* of the server, at least */
+    const char  *failed;        /* what could not be set, and what it costs */
+} ngx_lunary_setting_t;
 
-/* libpq's buffer never shrinks: a larger row costs the connection its place */
-#define NGX_LUNARY_MAX_ROW    (1024 * 1024)
+
+static const ngx_lunary_setting_t  ngx_lunary_settings[] = {
+
+    { "select pg_catalog.set_config(name, value, false) from (values"
+      " ('default_transaction_read_only', 'on'),"
+      " ('plan_cache_mode', 'force_generic_plan'),"
+      " ('jit', 'off'),"
+      " ('enable_seqscan', 'off'),"
+      " ('enable_bitmapscan', 'off'),"
+      " ('enable_sort', 'off'),"
+      " ('max_parallel_workers_per_gather', '0')) as s (name, value)"
+      " where pg_catalog.pg_backend_pid() = $1::int4",
+      0,
+      "default_transaction_read_only, plan_cache_mode, jit, enable_seqscan, "
+      "enable_bitmapscan, enable_sort and max_parallel_workers_per_gather "
+      "could not be set: queries are slower" },
+
+    /* with this a backend notices that its client has left */
+
+    { "select pg_catalog.set_config('client_connection_check_interval', '1s',"
+      " false) where pg_catalog.pg_backend_pid() = $1::int4",
+      140000,
+      "client_connection_check_interval could not be set: "
+      "a query whose client has left runs to its end" }
+};
+
+#define NGX_LUNARY_NSETTINGS                                                  \
+    (sizeof(ngx_lunary_settings) / sizeof(ngx_lunary_setting_t))
 
 
-static void ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res);
-static void ngx_lunary_conn_violation(ngx_lunary_conn_t *c);
-static void ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
-    PGresult *res);
-static void ngx_lunary_conn_query_row(ngx_lunary_conn_t *c,
-    ngx_lunary_flight_t *f, PGresult *res, int row);
-static void ngx_lunary_conn_error(ngx_lunary_conn_t *c,
-    ngx_lunary_flight_t *f, PGresult *res);
-static void ngx_lunary_conn_landed(ngx_lunary_conn_t *c);
-static void ngx_lunary_conn_pace(ngx_lunary_conn_t *c);
-static void ngx_lunary_conn_query_landed(ngx_lunary_conn_t *c,
-    ngx_lunary_flight_t *f);
-static void ngx_lunary_conn_unprepared(ngx_lunary_conn_t *c,
-    ngx_lunary_flight_t *f);
-static void ngx_lunary_conn_rest(ngx_lunary_conn_t *c);
-static void ngx_lunary_conn_drained(ngx_lunary_pg_t *pg);
-static void ngx_lunary_conn_give_back(ngx_lunary_conn_t *c,
-    ngx_lunary_flight_t *f);
+static void ngx_lunary_conn_next_host(ngx_lunary_conn_t *c);
+static void ngx_lunary_conn_resolved(ngx_lunary_attempt_t *attempt);
+static void ngx_lunary_conn_refused(ngx_lunary_conn_t *c);
+static ngx_uint_t ngx_lunary_conn_set(ngx_lunary_conn_t *c);
+static void ngx_lunary_conn_established(ngx_lunary_conn_t *c);
+static void ngx_lunary_conn_end(ngx_lunary_conn_t *c, ngx_uint_t lost);
 static void ngx_lunary_conn_timer(ngx_event_t *ev);
-static void ngx_lunary_conn_overdue(ngx_lunary_conn_t *c);
 
 
 ngx_int_t
-ngx_lunary_conn_init(ngx_lunary_conn_t *c, ngx_lunary_hosts_t *hosts,
-    ngx_pool_t *pool)
+ngx_lunary_conn_init(ngx_lunary_conn_t *c, ngx_pool_t *pool)
 {
-    c->pg.result = ngx_lunary_conn_result;
-    c->pg.drained = ngx_lunary_conn_drained;
+    c->pg.log = c->pool->log;
+    c->pg.owner = c;
 
     c->timer.handler = ngx_lunary_conn_timer;
     c->timer.data = c;
-    c->timer.log = c->pg.log;
+    c->timer.log = c->pool->log;
 
-    return ngx_lunary_session_init(c, hosts, pool);
+    c->attempt.resolved = ngx_lunary_conn_resolved;
+    c->attempt.data = c;
+
+    ngx_queue_insert_tail(&c->pool->states[c->state], &c->queue);
+    c->pool->nstates[c->state]++;
+
+    return ngx_lunary_attempt_init(&c->attempt, &c->pool->hosts, pool);
+}
+
+
+void
+ngx_lunary_conn_set_state(ngx_lunary_conn_t *c, ngx_lunary_conn_state_e state)
+{
+    ngx_lunary_pool_t *pool = c->pool;
+
+    ngx_atomic_t  *gauges[] = {
+        NULL,
+        &pool->gauges->connecting,
+        &pool->gauges->idle,
+        &pool->gauges->busy,
+        &pool->gauges->checking
+    };
+
+    if (gauges[c->state]) {
+        (void) ngx_atomic_fetch_add(gauges[c->state], -1);
+    }
+
+    if (gauges[state]) {
+        (void) ngx_atomic_fetch_add(gauges[state], 1);
+    }
+
+    ngx_queue_remove(&c->queue);
+    pool->nstates[c->state]--;
+
+    /* the one that was used last is the first to be used again */
+
+    ngx_queue_insert_head(&pool->states[state], &c->queue);
+    pool->nstates[state]++;
+
+    c->state = state;
+
+    /* nginx closes idle connections when a worker exits */
+
+    if (c->pg.connection) {
+        c->pg.connection->idle = (state == NGX_LUNARY_CONN_IDLE
+                                  || state == NGX_LUNARY_CONN_CHECKING);
+    }
+}
+
+
+void
+ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
+{
+    ngx_msec_t  due, slow;
+
+    due = c->deadline;
+
+    switch (c->state) {
+
+    case NGX_LUNARY_CONN_FREE:
+        return;
+
+    case NGX_LUNARY_CONN_IDLE:
+        due = ngx_current_msec + ((c->retire || ngx_exiting)
+                                  ? 1 : c->pool->conf.idle);
+
+        if ((ngx_msec_int_t) (c->expires - due) < 0) {
+            due = c->expires;
+        }
+
+        break;
+
+    case NGX_LUNARY_CONN_BUSY:
+
+        if (c->pg.paused) {
+
+            if (c->timer.timer_set) {
+                ngx_del_timer(&c->timer);
+            }
+
+            return;
+        }
+
+        slow = ngx_lunary_pipeline_slow_time(c);
+
+        if (!ngx_lunary_passed(slow) && (ngx_msec_int_t) (slow - due) < 0) {
+            due = slow;
+        }
+
+        break;
+
+    default:
+        break;
+    }
+
+    /*
+     * ngx_add_timer() keeps a timer within 300 ms of the new one: delete it if
+     * it is later
+     */
+
+    if (c->timer.timer_set && (ngx_msec_int_t) (due - c->timer.timer.key) < 0) {
+        ngx_del_timer(&c->timer);
+    }
+
+    ngx_add_timer(&c->timer, ngx_lunary_passed(due) ? 1
+                                                    : due - ngx_current_msec);
+
+    /* a worker that exits waits for queries alone */
+
+    c->timer.cancelable = (c->state != NGX_LUNARY_CONN_BUSY);
+}
+
+
+void
+ngx_lunary_conn_connect(ngx_lunary_conn_t *c)
+{
+    c->started = ngx_current_msec;
+
+    ngx_lunary_conn_set_state(c, NGX_LUNARY_CONN_CONNECTING);
+
+    ngx_lunary_attempt_start(&c->attempt);
+    ngx_lunary_conn_next_host(c);
+}
+
+
+/* tries hosts until the connection to one is under way, or none is left */
+
+static void
+ngx_lunary_conn_next_host(ngx_lunary_conn_t *c)
+{
+    for ( ;; ) {
+
+        switch (ngx_lunary_attempt_next(&c->attempt)) {
+
+        case NGX_AGAIN:
+            return;
+
+        case NGX_DECLINED:
+            ngx_lunary_conn_set_state(c, NGX_LUNARY_CONN_FREE);
+            ngx_lunary_recovery_unreachable(c);
+            return;
+
+        case NGX_ERROR:
+            ngx_lunary_pg_error(&c->pg, "", c->attempt.unresolved);
+            ngx_lunary_conn_refused(c);
+            continue;
+        }
+
+        c->serial = ++c->pool->serial;
+        c->first = 0;
+        c->nentries = 0;
+        c->features = 0;
+        c->prepared = 0;
+        c->preparing = 0;
+        c->largest = 0;
+        ngx_memzero(c->identity, NGX_LUNARY_IDENTITY_LEN);
+
+        ngx_log_debug4(NGX_LOG_DEBUG_EVENT, c->pg.log, 0,
+                       "lunary connect, pool %ui, connection %ui, "
+                       "session %ui, host \"%V\"",
+                       c->pool->number, c->number, c->serial,
+                       ngx_lunary_conn_label(c));
+
+        if (ngx_lunary_pg_connect(&c->pg, c->attempt.keywords,
+                                  c->attempt.values)
+            == NGX_OK)
+        {
+            c->deadline = ngx_current_msec + c->pool->conf.connect_timeout;
+            ngx_lunary_conn_schedule(c);
+            return;
+        }
+
+        ngx_lunary_conn_refused(c);
+    }
+}
+
+
+static void
+ngx_lunary_conn_resolved(ngx_lunary_attempt_t *attempt)
+{
+    ngx_lunary_conn_next_host(attempt->data);
+}
+
+
+static void
+ngx_lunary_conn_refused(ngx_lunary_conn_t *c)
+{
+    if (ngx_lunary_attempt_failed(&c->attempt, c->pg.reason)) {
+        ngx_lunary_recovery_refused(c);
+    }
+}
+
+
+void
+ngx_lunary_conn_opened(ngx_lunary_conn_t *c)
+{
+    /* the probe sees a schema change that was noticed before */
+
+    c->retire = 0;
+
+    ngx_lunary_pipeline_probe(c);
 }
 
 
 ngx_int_t
-ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
+ngx_lunary_conn_prepared(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e)
 {
-    ngx_uint_t            bit;
-    const char           *name, *text;
-    ngx_lunary_sql_t     *sql;
-    ngx_lunary_flight_t  *f;
+    ngx_uint_t  bit;
 
-    sql = c->owner->sql;
-    text = sql->text(sql, q->statement, c->features);
+    if (e->kind == NGX_LUNARY_ENTRY_SETTING) {
+        bit = (ngx_uint_t) 1 << e->number;
 
-    if (text == NULL) {
-        c->retire = 1;
-        return NGX_ERROR;
-    }
+        if (e->failed && !(c->pool->unset & bit)) {
+            c->pool->unset |= bit;
 
-    f = ngx_lunary_flights_push(c, NGX_LUNARY_FLIGHT_QUERY);
-
-    f->query = q;
-    f->statement = q->statement;
-    ngx_lunary_flights_deadline(c, f, c->nflights == 1);
-
-    q->state = NGX_LUNARY_QUERY_SENT;
-    q->conn = c;
-    q->sent = ngx_current_msec;
-    q->features = c->features;
-    q->identity = c->identity;
-    q->rows = 0;
-
-    name = c->owner->prepare ? sql->names[q->statement] : NULL;
-    bit = (ngx_uint_t) 1 << q->statement;
-
-    if (name && !(c->prepared & bit)) {
-
-        if (ngx_lunary_pg_prepare(&c->pg, name, text, q->nparams) != NGX_OK) {
-            goto failed;
+            ngx_log_error(NGX_LOG_WARN, c->pg.log, 0,
+                          "database \"%V\": %s (SQLSTATE %s)",
+                          ngx_lunary_conn_label(c),
+                          ngx_lunary_settings[e->number].failed, e->sqlstate);
         }
 
-        /* those behind count on it; if it fails, all of this ends */
+    } else {
 
-        f->prepares = 1;
-        c->prepared |= bit;
+        if (e->failed || !e->probed) {
+            return NGX_ERROR;
+        }
+
+        ngx_log_debug3(NGX_LOG_DEBUG_EVENT, c->pg.log, 0,
+                       "lunary probe done, pool %ui, connection %ui, "
+                       "features %xi",
+                       c->pool->number, c->number, c->features);
+
+        if (ngx_lunary_conn_set(c)) {
+            return NGX_AGAIN;
+        }
     }
 
-    if (ngx_lunary_pg_query(&c->pg, name, text, q->nparams, q->params) != NGX_OK
-        || ngx_lunary_pg_sync(&c->pg) != NGX_OK)
-    {
-        goto failed;
+    if (c->nentries) {
+        return NGX_AGAIN;
     }
 
-    if (c->state != NGX_LUNARY_CONN_BUSY) {
-        c->owner->move(c, NGX_LUNARY_CONN_BUSY);
-    }
-
-    ngx_lunary_flights_schedule(c);
+    ngx_lunary_conn_established(c);
 
     return NGX_OK;
+}
 
-failed:
 
-    /* the event loop tells of the loss: the caller's caller may be anyone */
+/* sends the session's parameters, none where it is not our own */
 
-    c->nflights--;
-    c->retire = 1;
-    q->conn = NULL;
+static ngx_uint_t
+ngx_lunary_conn_set(ngx_lunary_conn_t *c)
+{
+    ngx_uint_t  i;
 
-    return NGX_ERROR;
+    if (!c->pool->conf.prepare || !(c->features & NGX_LUNARY_FEATURE_OWN)) {
+        return 0;
+    }
+
+    for (i = 0; i < NGX_LUNARY_NSETTINGS; i++) {
+
+        if (ngx_lunary_pg_version(&c->pg) >= ngx_lunary_settings[i].version) {
+            ngx_lunary_pipeline_setting(c, i, ngx_lunary_settings[i].sql);
+        }
+    }
+
+    return 1;
+}
+
+
+static void
+ngx_lunary_conn_established(ngx_lunary_conn_t *c)
+{
+    ngx_msec_t         lifetime;
+    const char        *note;
+    ngx_lunary_sql_t  *sql;
+
+    sql = c->pool->conf.sql;
+    lifetime = c->pool->conf.lifetime;
+
+    c->connect = ngx_current_msec - c->started;
+
+    /* not all of them at once */
+
+    c->expires = ngx_current_msec + lifetime
+                 - ngx_random() % (lifetime / 10 + 1);
+
+    ngx_lunary_attempt_succeeded(&c->attempt);
+
+    note = sql->note(sql, c->features);
+
+    if (note) {
+        ngx_log_error(NGX_LOG_WARN, c->pg.log, 0, "database \"%V\": %s",
+                      ngx_lunary_conn_label(c), note);
+    }
+
+    ngx_lunary_recovery_connected(c);
 }
 
 
 void
 ngx_lunary_conn_check(ngx_lunary_conn_t *c)
 {
-    c->owner->move(c, NGX_LUNARY_CONN_CHECKING);
+    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, c->pg.log, 0,
+                   "lunary check sent, pool %ui, connection %ui",
+                   c->pool->number, c->number);
 
-    ngx_lunary_flights_push(c, NGX_LUNARY_FLIGHT_CHECK);
-    ngx_lunary_flights_wake(c, c->owner->connect_timeout, 1);
+    ngx_lunary_conn_set_state(c, NGX_LUNARY_CONN_CHECKING);
 
-    (void) ngx_lunary_pg_sync(&c->pg);
-}
+    c->deadline = ngx_current_msec + c->pool->conf.connect_timeout;
+    ngx_lunary_conn_schedule(c);
 
-
-static void
-ngx_lunary_conn_result(ngx_lunary_pg_t *pg, PGresult *res)
-{
-    ngx_lunary_conn_t    *c;
-    ngx_lunary_flight_t  *f;
-
-    c = pg->data;
-    f = ngx_lunary_flights_at(c, 0);
-
-    if (c->nflights == 0) {
-        ngx_lunary_conn_violation(c);
-        return;
-    }
-
-    switch (PQresultStatus(res)) {
-
-    case PGRES_TUPLES_OK:
-        f->ended = 1;
-        /* fall through */
-
-    case PGRES_SINGLE_TUPLE:
-        ngx_lunary_conn_rows(c, f, res);
-        return;
-
-    case PGRES_PIPELINE_SYNC:
-
-        /*
-         * rows of which the end was not said may not be all; and those that
-         * come later would be taken for another flight's
-         */
-
-        if (f->kind != NGX_LUNARY_FLIGHT_CHECK && !f->ended && !f->failed) {
-            ngx_lunary_conn_violation(c);
-            return;
-        }
-
-        ngx_lunary_conn_landed(c);
-        return;
-
-    case PGRES_FATAL_ERROR:
-        ngx_lunary_conn_error(c, f, res);
-        return;
-
-    case PGRES_COMMAND_OK:
-
-        /* the statement stands, whatever becomes of its first use */
-
-        f->prepares = 0;
-        return;
-
-    case PGRES_PIPELINE_ABORTED:
-        return;
-
-    default:
-
-        /* none that we asked for: whoever speaks there is not to be trusted */
-
-        ngx_lunary_conn_violation(c);
-    }
-}
-
-
-static void
-ngx_lunary_conn_violation(ngx_lunary_conn_t *c)
-{
-    ngx_lunary_session_lost(c, "08P01", "protocol violation");
-}
-
-
-static void
-ngx_lunary_conn_rows(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
-    PGresult *res)
-{
-    int  row, n;
-
-    n = PQntuples(res);
-
-    for (row = 0; row < n; row++) {
-
-        if (f->kind == NGX_LUNARY_FLIGHT_PROBE) {
-            ngx_lunary_session_probed(c, f, res);
-            return;
-        }
-
-        if (f->kind != NGX_LUNARY_FLIGHT_QUERY) {
-            return;
-        }
-
-        ngx_lunary_conn_query_row(c, f, res, row);
-
-        /* the row may have cost us the connection */
-
-        if (c->pg.state != NGX_LUNARY_PG_OPEN) {
-            return;
-        }
-    }
-}
-
-
-static void
-ngx_lunary_conn_query_row(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
-    PGresult *res, int row)
-{
-    size_t               size;
-    ngx_lunary_query_t  *q;
-
-    size = PQresultMemorySize(res);
-    c->largest = ngx_max(c->largest, size);
-
-    q = f->query;
-
-    if (q == NULL || f->broken) {
-        return;
-    }
-
-    if (!q->rows) {
-        q->rows = 1;
-        q->first_row = ngx_current_msec - q->sent;
-    }
-
-    if (q->row(q, res, row) != NGX_OK) {
-        f->broken = 1;
-        c->retire = 1;
-    }
-}
-
-
-static void
-ngx_lunary_conn_error(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f,
-    PGresult *res)
-{
-    char  *sqlstate, *text, *severity;
-
-    sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-    severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
-    text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-
-    /* a pooler may say it in the old way only */
-
-    if (severity == NULL) {
-        severity = PQresultErrorField(res, PG_DIAG_SEVERITY);
-    }
-
-    /*
-     * without a SQLSTATE it is libpq that speaks: the connection is lost, or
-     * there was no memory for a result, which would be waited for in vain
-     */
-
-    if (sqlstate == NULL) {
-        ngx_lunary_session_lost(c, c->pg.sqlstate, PQresultErrorMessage(res));
-        return;
-    }
-
-    f->failed = 1;
-
-    if (f->orphan && ngx_strcmp(sqlstate, "26000") == 0) {
-        return;
-    }
-
-    ngx_cpystrn((u_char *) f->sqlstate, (u_char *) sqlstate,
-                NGX_LUNARY_SQLSTATE_LEN);
-
-    /* a text that may quote what rows hold is not kept at all */
-
-    if (text == NULL || !ngx_lunary_sqlstate_is_told(sqlstate)) {
-        text = "";
-    }
-
-    ngx_lunary_pg_reason(&c->pg, text);
-
-    /* by any other severity the server says that it ends the session */
-
-    if (severity == NULL || ngx_strcmp(severity, "ERROR") != 0) {
-        ngx_lunary_session_lost(c, f->sqlstate, text);
-    }
-}
-
-
-/* the answer to a Sync: the first flight is over */
-
-static void
-ngx_lunary_conn_landed(ngx_lunary_conn_t *c)
-{
-    ngx_lunary_flight_t  f;
-
-    f = *ngx_lunary_flights_at(c, 0);
-
-    if (f.kind == NGX_LUNARY_FLIGHT_QUERY) {
-        ngx_lunary_conn_pace(c);
-    }
-
-    c->first = (c->first + 1) % NGX_LUNARY_FLIGHTS;
-    c->nflights--;
-    c->head_since = ngx_current_msec;
-
-    if (c->nflights) {
-        ngx_lunary_flights_deadline(c, ngx_lunary_flights_at(c, 0), 1);
-    }
-
-    switch (f.kind) {
-
-    case NGX_LUNARY_FLIGHT_QUERY:
-        ngx_lunary_conn_query_landed(c, &f);
-        return;
-
-    case NGX_LUNARY_FLIGHT_CHECK:
-        ngx_lunary_conn_rest(c);
-        return;
-
-    default:
-
-        if (ngx_lunary_session_landed(c, &f) == NGX_DONE) {
-            ngx_lunary_conn_rest(c);
-        }
-    }
-}
-
-
-/* a moving average in which no single query weighs much */
-
-static void
-ngx_lunary_conn_pace(ngx_lunary_conn_t *c)
-{
-    ngx_msec_t  took;
-
-    took = ngx_min(ngx_current_msec - c->head_since, 4 * NGX_LUNARY_QUICK);
-
-    c->owner->pace = (7 * c->owner->pace + 16 * took) / 8;
-}
-
-
-static void
-ngx_lunary_conn_query_landed(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
-{
-    ngx_lunary_query_t  *q;
-
-    q = f->query;
-
-    if (f->failed && f->prepares) {
-        c->prepared &= ~((ngx_uint_t) 1 << f->statement);
-        ngx_lunary_conn_unprepared(c, f);
-    }
-
-    if (c->largest > NGX_LUNARY_MAX_ROW || ngx_lunary_passed(c->expires)) {
-        c->retire = 1;
-    }
-
-    if (q) {
-        q->conn = NULL;
-        q->took = ngx_current_msec - q->sent;
-    }
-
-    if (f->failed || f->broken) {
-        c->owner->failed(c, q, f->sqlstate);
-
-    } else if (q) {
-
-        /* the next query of this request finds the connection ready */
-
-        if (c->nflights == 0 && !c->retire) {
-            c->owner->move(c, NGX_LUNARY_CONN_IDLE);
-        }
-
-        c->owner->finished(c, q);
-    }
-
-    if (c->pg.state == NGX_LUNARY_PG_OPEN) {
-
-        /* the reason of this failure is none of the next */
-
-        c->pg.reason[0] = '\0';
-
-        ngx_lunary_conn_rest(c);
-    }
-}
-
-
-/*
- * what the schema refuses to prepare fails the flights behind for the same
- * reason; that they miss the statement is none worth another try
- */
-
-static void
-ngx_lunary_conn_unprepared(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
-{
-    ngx_uint_t            i;
-    ngx_lunary_flight_t  *behind;
-
-    if (ngx_strncmp(f->sqlstate, "42", 2) != 0) {
-        return;
-    }
-
-    for (i = 0; i < c->nflights; i++) {
-        behind = ngx_lunary_flights_at(c, i);
-
-        if (behind->kind == NGX_LUNARY_FLIGHT_QUERY
-            && behind->statement == f->statement)
-        {
-            behind->orphan = 1;
-            ngx_memcpy(behind->sqlstate, f->sqlstate, NGX_LUNARY_SQLSTATE_LEN);
-        }
-    }
-}
-
-
-/* a flight is over: the connection is idle, or its next flight has its turn */
-
-static void
-ngx_lunary_conn_rest(ngx_lunary_conn_t *c)
-{
-    if (c->nflights == 0) {
-
-        if (c->retire) {
-            ngx_lunary_session_end(c);
-            return;
-        }
-
-        if (c->state != NGX_LUNARY_CONN_IDLE) {
-            c->owner->move(c, NGX_LUNARY_CONN_IDLE);
-        }
-    }
-
-    ngx_lunary_flights_schedule(c);
-
-    c->owner->usable(c);
-
-    if (ngx_exiting && c->state == NGX_LUNARY_CONN_IDLE) {
-        ngx_lunary_session_end(c);
-    }
-}
-
-
-static void
-ngx_lunary_conn_drained(ngx_lunary_pg_t *pg)
-{
-    ngx_lunary_conn_t    *c;
-    ngx_lunary_query_t   *q;
-    ngx_lunary_flight_t  *f;
-
-    c = pg->data;
-
-    pg->gather = 0;
-
-    if (c->nflights == 0) {
-        return;
-    }
-
-    f = ngx_lunary_flights_at(c, 0);
-    q = f->query;
-
-    if (q == NULL || !q->rows) {
-        return;
-    }
-
-    /*
-     * a part in twenty of its time, at most, for a long answer; nothing where
-     * the client is the one who is waited for
-     */
-
-    pg->gather = q->committed && !f->paused
-                 && ngx_lunary_passed(q->sent + q->first_row
-                                      + NGX_LUNARY_LONG);
-
-    q->drained(q);
+    ngx_lunary_pipeline_check(c);
 }
 
 
 void
-ngx_lunary_conn_abandon(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
+ngx_lunary_conn_retire(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t            i;
-    ngx_lunary_flight_t  *f;
-
-    for (i = 0; i < c->nflights; i++) {
-        f = ngx_lunary_flights_at(c, i);
-
-        if (f->query != q) {
-            continue;
-        }
-
-        f->query = NULL;
-        ngx_lunary_flights_deadline(c, f, i == 0);
-        q->conn = NULL;
-
-        if (i == 0) {
-            ngx_lunary_conn_resume(c);
-        }
-
-        ngx_lunary_flights_schedule(c);
-        return;
-    }
-}
-
-
-ngx_uint_t
-ngx_lunary_conn_is_quick(ngx_lunary_conn_t *c)
-{
-    /* where queries are slow of late, the next one is likely to be, too */
-
-    return !c->retire && !c->pg.paused
-           && c->owner->pace <= 16 * NGX_LUNARY_QUICK / 2
-           && ngx_current_msec - c->head_since <= NGX_LUNARY_QUICK;
-}
-
-
-void
-ngx_lunary_conn_recall(ngx_lunary_conn_t *c)
-{
-    ngx_uint_t  i;
-
-    for (i = c->nflights - 1; i > 0; i--) {
-        ngx_lunary_conn_give_back(c, ngx_lunary_flights_at(c, i));
-    }
-}
-
-
-/* a query without a row goes; its flight stays, and nobody waits for it */
-
-static void
-ngx_lunary_conn_give_back(ngx_lunary_conn_t *c, ngx_lunary_flight_t *f)
-{
-    ngx_lunary_query_t  *q;
-
-    q = f->query;
-
-    if (q == NULL) {
+    if (c->state == NGX_LUNARY_CONN_FREE) {
         return;
     }
 
-    f->query = NULL;
-    f->recalled = 1;
-    q->conn = NULL;
+    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, c->pool->log, 0,
+                   "lunary connection retired, pool %ui, connection %ui",
+                   c->pool->number, c->number);
 
-    c->owner->stranded(c, q, 0);
-}
+    c->retire = 1;
 
-
-void
-ngx_lunary_conn_pause(ngx_lunary_conn_t *c)
-{
-    if (c->pg.paused) {
-        return;
-    }
-
-    ngx_lunary_pg_pause(&c->pg);
-    c->paused = ngx_current_msec;
-    ngx_lunary_flights_at(c, 0)->paused = 1;
-    ngx_lunary_flights_schedule(c);
-
-    /* nobody can tell for how long: those behind are better off elsewhere */
-
-    if (c->nflights > 1) {
-        ngx_lunary_conn_recall(c);
-        c->owner->usable(c);
+    if (c->state == NGX_LUNARY_CONN_IDLE) {
+        ngx_lunary_conn_schedule(c);
     }
 }
 
 
 void
-ngx_lunary_conn_resume(ngx_lunary_conn_t *c)
+ngx_lunary_conn_close(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t            i;
-    ngx_lunary_flight_t  *f;
+    ngx_lunary_attempt_stop(&c->attempt);
+    ngx_lunary_pg_close(&c->pg);
+    ngx_lunary_conn_end(c, 0);
+}
 
-    if (!c->pg.paused) {
+
+void
+ngx_lunary_conn_lost(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pg_close(&c->pg);
+
+    if (c->state == NGX_LUNARY_CONN_CONNECTING) {
+
+        if (c->timer.timer_set) {
+            ngx_del_timer(&c->timer);
+        }
+
+        ngx_lunary_conn_refused(c);
+        ngx_lunary_conn_next_host(c);
         return;
     }
 
-    ngx_lunary_pg_resume(&c->pg);
+    /* a server may keep idle sessions for a shorter time than we do */
 
-    c->head_since += ngx_current_msec - c->paused;
+    ngx_lunary_conn_end(c, !ngx_exiting
+                           && (c->nentries
+                               || ngx_strcmp(c->pg.sqlstate, "57P05") != 0));
+}
 
-    for (i = 0; i < c->nflights; i++) {
-        f = ngx_lunary_flights_at(c, i);
 
-        if (f->query) {
-            f->deadline += ngx_current_msec - c->paused;
-        }
+static void
+ngx_lunary_conn_end(ngx_lunary_conn_t *c, ngx_uint_t lost)
+{
+    if (c->state == NGX_LUNARY_CONN_FREE) {
+        return;
     }
 
-    ngx_lunary_flights_schedule(c);
+    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, c->pool->log, 0,
+                   "lunary connection closed, pool %ui, connection %ui, "
+                   "lost %ui",
+                   c->pool->number, c->number, lost);
+
+    if (c->timer.timer_set) {
+        ngx_del_timer(&c->timer);
+    }
+
+    ngx_lunary_conn_set_state(c, NGX_LUNARY_CONN_FREE);
+
+    if (lost) {
+        ngx_lunary_recovery_lost(c);
+    }
+
+    ngx_lunary_pipeline_clear(c);
+    ngx_lunary_pool_wake(c->pool);
 }
 
 
@@ -628,69 +470,31 @@ ngx_lunary_conn_timer(ngx_event_t *ev)
     switch (c->state) {
 
     case NGX_LUNARY_CONN_CONNECTING:
-        ngx_lunary_session_lost(c, "", "connection timed out");
+        ngx_lunary_pg_error(&c->pg, "", "connection timed out");
+        ngx_lunary_conn_lost(c);
         return;
 
     case NGX_LUNARY_CONN_CHECKING:
-        ngx_lunary_session_lost(c, "", "no answer to a check");
+        ngx_lunary_pg_error(&c->pg, "", "no response to a check");
+        ngx_lunary_conn_lost(c);
         return;
 
     case NGX_LUNARY_CONN_IDLE:
-        ngx_lunary_session_end(c);
+        ngx_lunary_conn_close(c);
         return;
 
     case NGX_LUNARY_CONN_BUSY:
-        ngx_lunary_conn_overdue(c);
+        ngx_lunary_pipeline_timeout(c);
         return;
 
-    case NGX_LUNARY_CONN_FREE:
+    default: /* NGX_LUNARY_CONN_FREE */
         return;
     }
 }
 
 
-static void
-ngx_lunary_conn_overdue(ngx_lunary_conn_t *c)
+ngx_str_t *
+ngx_lunary_conn_label(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t            i;
-    ngx_lunary_query_t   *q;
-    ngx_lunary_flight_t  *f;
-
-    for (i = c->nflights - 1; i > 0; i--) {
-        f = ngx_lunary_flights_at(c, i);
-
-        if (ngx_lunary_passed(f->deadline)) {
-            ngx_lunary_conn_give_back(c, f);
-        }
-    }
-
-    f = ngx_lunary_flights_at(c, 0);
-
-    if (ngx_lunary_passed(f->deadline)) {
-        c->retire = 1;
-        q = f->query;
-
-        if (q) {
-            f->query = NULL;
-            q->conn = NULL;
-            q->took = ngx_current_msec - q->sent;
-
-            c->owner->late(c, q);
-        }
-
-        /* by its socket's end PostgreSQL notices that nobody waits */
-
-        ngx_lunary_session_end(c);
-        return;
-    }
-
-    if (c->nflights > 1
-        && ngx_lunary_passed(c->head_since + NGX_LUNARY_SLOW))
-    {
-        c->owner->slow(c);
-    }
-
-    if (c->state == NGX_LUNARY_CONN_BUSY) {
-        ngx_lunary_flights_schedule(c);
-    }
+    return ngx_lunary_attempt_label(&c->attempt);
 }

@@ -1,12 +1,7 @@
 
 /*
- * One connection of a pool, and the queries on it.
- *
- * A connection carries several queries at a time, one behind the other, each
- * with a Sync of its own.
- *
- * The owner (the pool) hears of everything through ngx_lunary_owner_t.  It
- * may send, abandon and close from within these, but for where they say so.
+ * A connection of a pool: a session with the server from the first host that
+ * is tried to its end.  All of its timeouts are here.
  */
 
 
@@ -16,38 +11,110 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "ngx_lunary_flights.h"
+#include "ngx_lunary_hosts.h"
+#include "ngx_lunary_pg.h"
+#include "ngx_lunary_pipeline.h"
 
 
-/* "owner" and "pg.log" are set; NGX_OK or NGX_ERROR */
-ngx_int_t ngx_lunary_conn_init(ngx_lunary_conn_t *c, ngx_lunary_hosts_t *hosts,
-    ngx_pool_t *pool);
+#define NGX_LUNARY_IDENTITY_LEN  64
 
 /*
- * sends a query.  NGX_OK: it is on its way; NGX_ERROR: it was not sent, the
- * connection is beyond use, and "gone" follows.  Calls nobody
+ * a bit of a connection's features: the session belongs to this connection
+ * alone, it is not one of a pooler's.  The other bits are the SQL's
  */
-ngx_int_t ngx_lunary_conn_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
+#define NGX_LUNARY_FEATURE_OWN   (1 << 0)
 
-/* asks an idle connection whether it lives; calls nobody */
+
+typedef struct ngx_lunary_pool_s  ngx_lunary_pool_t;
+
+
+typedef enum {
+    NGX_LUNARY_CONN_FREE = 0,       /* no session */
+    NGX_LUNARY_CONN_CONNECTING,     /* login, probe and settings */
+    NGX_LUNARY_CONN_IDLE,           /* waits for a query */
+    NGX_LUNARY_CONN_BUSY,           /* has queries in its pipeline */
+    NGX_LUNARY_CONN_CHECKING,       /* is asked whether the server is there */
+    NGX_LUNARY_CONN_NSTATES
+} ngx_lunary_conn_state_e;
+
+
+struct ngx_lunary_conn_s {
+    ngx_queue_t               queue;       /* of the connections in a state */
+    ngx_lunary_conn_state_e   state;
+    ngx_lunary_pool_t        *pool;
+    ngx_uint_t                number;      /* in the pool, for the debug log */
+
+    ngx_lunary_pg_t           pg;
+    ngx_lunary_attempt_t      attempt;
+
+    ngx_uint_t                serial;      /* of this session in the pool */
+    ngx_uint_t                features;    /* what the probe found */
+    u_char                    identity[NGX_LUNARY_IDENTITY_LEN];
+    ngx_uint_t                prepared;    /* statements, a bit each */
+    ngx_uint_t                preparing;   /* the bit of the one under way */
+    size_t                    largest;     /* row, in bytes */
+
+    /* the pipeline */
+    ngx_lunary_entry_t        entries[NGX_LUNARY_DEPTH];
+    ngx_uint_t                first;
+    ngx_uint_t                nentries;
+    ngx_msec_t                head_since;  /* the first is the head */
+    ngx_msec_t                paused;      /* since */
+
+    ngx_msec_t                started;     /* when it began to connect */
+    ngx_msec_t                connect;     /* what that took */
+    ngx_msec_t                expires;     /* the end of its lifetime */
+    ngx_msec_t                deadline;    /* of the attempt, check or head */
+    ngx_event_t               timer;
+
+    unsigned                  retire:1;    /* takes no query, is closed once
+                                              its pipeline is empty */
+};
+
+
+#define ngx_lunary_passed(t)                                                  \
+    ((ngx_msec_int_t) (ngx_current_msec - (t)) >= 0)
+
+
+/* "pool" and "number" are set; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_lunary_conn_init(ngx_lunary_conn_t *c, ngx_pool_t *pool);
+
+/* the only way to change it: moves queue and gauge along */
+void ngx_lunary_conn_set_state(ngx_lunary_conn_t *c,
+    ngx_lunary_conn_state_e state);
+
+/* sets the timer to what is due next */
+void ngx_lunary_conn_schedule(ngx_lunary_conn_t *c);
+
+/* makes a session; the pool is woken when it is there or cannot be had */
+void ngx_lunary_conn_connect(ngx_lunary_conn_t *c);
+
+/* asks an idle connection whether the server is still there */
 void ngx_lunary_conn_check(ngx_lunary_conn_t *c);
 
+/* lets it take no more queries; closed soon if idle, else when complete */
+void ngx_lunary_conn_retire(ngx_lunary_conn_t *c);
+
+/* ends a session that is not needed */
+void ngx_lunary_conn_close(ngx_lunary_conn_t *c);
+
 /*
- * takes a sent query off: what comes for it is thrown away.  A query under
- * way has a moment to end by itself; then the connection is closed, by which
- * PostgreSQL stops it
+ * ends a session that is beyond use, as "pg.sqlstate" and "pg.reason" say; one
+ * that was being made tries the next host
  */
-void ngx_lunary_conn_abandon(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
+void ngx_lunary_conn_lost(ngx_lunary_conn_t *c);
 
-/* whether what is under way began a moment ago only */
-ngx_uint_t ngx_lunary_conn_is_quick(ngx_lunary_conn_t *c);
+/* the login is done */
+void ngx_lunary_conn_opened(ngx_lunary_conn_t *c);
 
-/* gives back, as "stranded", the queries that wait behind the one under way */
-void ngx_lunary_conn_recall(ngx_lunary_conn_t *c);
+/*
+ * a probe or a setting is complete.  NGX_OK: the session can be used;
+ * NGX_AGAIN: more was sent; NGX_ERROR: the session is beyond use
+ */
+ngx_int_t ngx_lunary_conn_prepared(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e);
 
-/* stops and goes on reading rows; the query's time stands still meanwhile */
-void ngx_lunary_conn_pause(ngx_lunary_conn_t *c);
-void ngx_lunary_conn_resume(ngx_lunary_conn_t *c);
+/* the host and port, for logs and $lunary_addr */
+ngx_str_t *ngx_lunary_conn_label(ngx_lunary_conn_t *c);
 
 
 #endif /* _NGX_LUNARY_CONN_H_INCLUDED_ */

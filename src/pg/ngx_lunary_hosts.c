@@ -7,27 +7,29 @@
 
 
 /*
- * a host that failed rests, twice as long each time, up to a bound that
- * keeps service close behind the database's return
+ * the back-off of a host that failed, in milliseconds; doubled each time, and
+ * short, for the return of the database is noticed no sooner
  */
 
-#define NGX_LUNARY_REST_MIN  50
-#define NGX_LUNARY_REST_MAX  800
+#define NGX_LUNARY_BACKOFF_MIN  50
+#define NGX_LUNARY_BACKOFF_MAX  800
 
 
 static ngx_int_t ngx_lunary_hosts_default(ngx_lunary_hosts_t *hosts,
     ngx_pool_t *pool, const char *keyword, const char *dir, const char *file);
-static ngx_uint_t ngx_lunary_hosts_resting(ngx_lunary_hosts_t *hosts,
+static ngx_uint_t ngx_lunary_hosts_backs_off(ngx_lunary_hosts_t *hosts,
     ngx_uint_t i);
-static ngx_int_t ngx_lunary_walk_host(ngx_lunary_walk_t *walk);
-static ngx_int_t ngx_lunary_walk_resolve(ngx_lunary_walk_t *walk,
+static ngx_int_t ngx_lunary_attempt_host(ngx_lunary_attempt_t *attempt);
+static ngx_int_t ngx_lunary_attempt_resolve(ngx_lunary_attempt_t *attempt,
     ngx_lunary_host_t *host);
-static void ngx_lunary_walk_resolve_handler(ngx_resolver_ctx_t *ctx);
-static void ngx_lunary_walk_unresolved(ngx_lunary_walk_t *walk,
+static void ngx_lunary_attempt_resolve_handler(ngx_resolver_ctx_t *ctx);
+static void ngx_lunary_attempt_unresolved(ngx_lunary_attempt_t *attempt,
     ngx_int_t state);
-static void ngx_lunary_walk_params(ngx_lunary_walk_t *walk, char *addr);
-static ngx_uint_t ngx_lunary_walk_prefers_standby(ngx_lunary_walk_t *walk);
-static void ngx_lunary_walk_primary(ngx_lunary_walk_t *walk);
+static void ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt,
+    char *addr);
+static ngx_uint_t ngx_lunary_attempt_prefers_standby(
+    ngx_lunary_attempt_t *attempt);
+static void ngx_lunary_attempt_primary(ngx_lunary_attempt_t *attempt);
 
 
 ngx_int_t
@@ -121,30 +123,30 @@ ngx_lunary_hosts_default(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool,
 
 
 static ngx_uint_t
-ngx_lunary_hosts_resting(ngx_lunary_hosts_t *hosts, ngx_uint_t i)
+ngx_lunary_hosts_backs_off(ngx_lunary_hosts_t *hosts, ngx_uint_t i)
 {
-    return hosts->states[i].rest != 0
-           && (ngx_msec_int_t) (hosts->states[i].rest_until - ngx_current_msec)
+    return hosts->states[i].backoff != 0
+           && (ngx_msec_int_t) (hosts->states[i].until - ngx_current_msec)
               > 0;
 }
 
 
 ngx_msec_t
-ngx_lunary_hosts_rest(ngx_lunary_hosts_t *hosts)
+ngx_lunary_hosts_backoff(ngx_lunary_hosts_t *hosts)
 {
     ngx_uint_t  i;
-    ngx_msec_t  rest, least;
+    ngx_msec_t  left, least;
 
-    least = NGX_LUNARY_REST_MAX;
+    least = NGX_LUNARY_BACKOFF_MAX;
 
     for (i = 0; i < hosts->n; i++) {
 
-        if (!ngx_lunary_hosts_resting(hosts, i)) {
+        if (!ngx_lunary_hosts_backs_off(hosts, i)) {
             return 0;
         }
 
-        rest = hosts->states[i].rest_until - ngx_current_msec;
-        least = ngx_min(least, rest);
+        left = hosts->states[i].until - ngx_current_msec;
+        least = ngx_min(least, left);
     }
 
     return least;
@@ -152,31 +154,31 @@ ngx_lunary_hosts_rest(ngx_lunary_hosts_t *hosts)
 
 
 ngx_int_t
-ngx_lunary_walk_init(ngx_lunary_walk_t *walk, ngx_lunary_hosts_t *hosts,
-    ngx_pool_t *pool)
+ngx_lunary_attempt_init(ngx_lunary_attempt_t *attempt,
+    ngx_lunary_hosts_t *hosts, ngx_pool_t *pool)
 {
-    walk->hosts = hosts;
-    walk->order = ngx_palloc(pool, hosts->n * sizeof(ngx_uint_t));
+    attempt->hosts = hosts;
+    attempt->order = ngx_palloc(pool, hosts->n * sizeof(ngx_uint_t));
 
-    return walk->order ? NGX_OK : NGX_ERROR;
+    return attempt->order ? NGX_OK : NGX_ERROR;
 }
 
 
 void
-ngx_lunary_walk_start(ngx_lunary_walk_t *walk)
+ngx_lunary_attempt_start(ngx_lunary_attempt_t *attempt)
 {
     ngx_uint_t           i, k, tmp;
     ngx_lunary_hosts_t  *hosts;
 
-    hosts = walk->hosts;
+    hosts = attempt->hosts;
 
-    walk->n = 0;
-    walk->next = 0;
-    walk->pass = 0;
-    walk->naddrs = 0;
-    walk->addr = 0;
-    walk->primaries = 0;
-    walk->unresolved[0] = '\0';
+    attempt->n = 0;
+    attempt->next = 0;
+    attempt->pass = 0;
+    attempt->naddrs = 0;
+    attempt->addr = 0;
+    attempt->primaries = 0;
+    attempt->unresolved[0] = '\0';
 
     /* the last good one first, the others as they are listed */
 
@@ -184,8 +186,8 @@ ngx_lunary_walk_start(ngx_lunary_walk_t *walk)
         i = (k == 0) ? hosts->last_good
                      : (k <= hosts->last_good) ? k - 1 : k;
 
-        if (!ngx_lunary_hosts_resting(hosts, i)) {
-            walk->order[walk->n++] = i;
+        if (!ngx_lunary_hosts_backs_off(hosts, i)) {
+            attempt->order[attempt->n++] = i;
         }
     }
 
@@ -193,51 +195,51 @@ ngx_lunary_walk_start(ngx_lunary_walk_t *walk)
         return;
     }
 
-    for (k = walk->n; k > 1; k--) {
+    for (k = attempt->n; k > 1; k--) {
         i = ngx_random() % k;
 
-        tmp = walk->order[k - 1];
-        walk->order[k - 1] = walk->order[i];
-        walk->order[i] = tmp;
+        tmp = attempt->order[k - 1];
+        attempt->order[k - 1] = attempt->order[i];
+        attempt->order[i] = tmp;
     }
 }
 
 
 ngx_int_t
-ngx_lunary_walk_next(ngx_lunary_walk_t *walk)
+ngx_lunary_attempt_next(ngx_lunary_attempt_t *attempt)
 {
     ngx_int_t  rc;
 
     for ( ;; ) {
 
-        if (walk->unresolved[0]) {
+        if (attempt->unresolved[0]) {
             return NGX_ERROR;
         }
 
-        if (walk->addr < walk->naddrs) {
-            ngx_lunary_walk_params(walk, walk->addrs[walk->addr++]);
+        if (attempt->addr < attempt->naddrs) {
+            ngx_lunary_attempt_params(attempt, attempt->addrs[attempt->addr++]);
             return NGX_OK;
         }
 
-        if (walk->next == walk->n) {
+        if (attempt->next == attempt->n) {
 
             /* no standby was found: a primary will do */
 
-            if (walk->pass == 0 && walk->primaries) {
-                walk->pass = 1;
-                walk->n = walk->primaries;
-                walk->next = 0;
+            if (attempt->pass == 0 && attempt->primaries) {
+                attempt->pass = 1;
+                attempt->n = attempt->primaries;
+                attempt->next = 0;
                 continue;
             }
 
             return NGX_DECLINED;
         }
 
-        walk->host = walk->order[walk->next++];
-        walk->naddrs = 0;
-        walk->addr = 0;
+        attempt->host = attempt->order[attempt->next++];
+        attempt->naddrs = 0;
+        attempt->addr = 0;
 
-        rc = ngx_lunary_walk_host(walk);
+        rc = ngx_lunary_attempt_host(attempt);
 
         if (rc != NGX_DECLINED) {
             return rc;
@@ -252,65 +254,66 @@ ngx_lunary_walk_next(ngx_lunary_walk_t *walk)
  */
 
 static ngx_int_t
-ngx_lunary_walk_host(ngx_lunary_walk_t *walk)
+ngx_lunary_attempt_host(ngx_lunary_attempt_t *attempt)
 {
     char               **addr;
     ngx_uint_t           i;
     ngx_lunary_host_t   *host;
 
-    host = walk->hosts->conninfo->hosts.elts;
-    host += walk->host;
+    host = attempt->hosts->conninfo->hosts.elts;
+    host += attempt->host;
 
     if (host->name.len == 0) {
-        ngx_lunary_walk_params(walk, host->hostaddr);
+        ngx_lunary_attempt_params(attempt, host->hostaddr);
         return NGX_OK;
     }
 
-    if (walk->hosts->resolver) {
-        return ngx_lunary_walk_resolve(walk, host);
+    if (attempt->hosts->resolver) {
+        return ngx_lunary_attempt_resolve(attempt, host);
     }
 
     addr = host->addrs->elts;
 
-    for (i = 0; i < host->addrs->nelts && i < NGX_LUNARY_WALK_ADDRS; i++) {
-        ngx_cpystrn((u_char *) walk->addrs[i], (u_char *) addr[i],
+    for (i = 0; i < host->addrs->nelts && i < NGX_LUNARY_ATTEMPT_ADDRS; i++) {
+        ngx_cpystrn((u_char *) attempt->addrs[i], (u_char *) addr[i],
                     NGX_SOCKADDR_STRLEN);
     }
 
-    walk->naddrs = i;
+    attempt->naddrs = i;
 
     return NGX_DECLINED;
 }
 
 
 static ngx_int_t
-ngx_lunary_walk_resolve(ngx_lunary_walk_t *walk, ngx_lunary_host_t *host)
+ngx_lunary_attempt_resolve(ngx_lunary_attempt_t *attempt,
+    ngx_lunary_host_t *host)
 {
     ngx_resolver_ctx_t  *ctx, temp;
 
     ngx_memzero(&temp, sizeof(ngx_resolver_ctx_t));
     temp.name = host->name;
 
-    ctx = ngx_resolve_start(walk->hosts->resolver, &temp);
+    ctx = ngx_resolve_start(attempt->hosts->resolver, &temp);
 
     if (ctx == NULL || ctx == NGX_NO_RESOLVER) {
-        ngx_lunary_walk_unresolved(walk, NGX_ERROR);
+        ngx_lunary_attempt_unresolved(attempt, NGX_ERROR);
         return NGX_DECLINED;
     }
 
     ctx->name = host->name;
-    ctx->handler = ngx_lunary_walk_resolve_handler;
-    ctx->data = walk;
-    ctx->timeout = walk->hosts->resolver_timeout;
+    ctx->handler = ngx_lunary_attempt_resolve_handler;
+    ctx->data = attempt;
+    ctx->timeout = attempt->hosts->resolver_timeout;
     ctx->cancelable = 1;
 
-    walk->resolving = ctx;
+    attempt->resolving = ctx;
 
     /* the handler may be called at once, for a name that is known */
 
     if (ngx_resolve_name(ctx) != NGX_OK) {
-        walk->resolving = NULL;
-        ngx_lunary_walk_unresolved(walk, NGX_ERROR);
+        attempt->resolving = NULL;
+        ngx_lunary_attempt_unresolved(attempt, NGX_ERROR);
         return NGX_DECLINED;
     }
 
@@ -319,43 +322,43 @@ ngx_lunary_walk_resolve(ngx_lunary_walk_t *walk, ngx_lunary_host_t *host)
 
 
 static void
-ngx_lunary_walk_resolve_handler(ngx_resolver_ctx_t *ctx)
+ngx_lunary_attempt_resolve_handler(ngx_resolver_ctx_t *ctx)
 {
     size_t              len;
     ngx_uint_t          i;
-    ngx_lunary_walk_t  *walk;
+    ngx_lunary_attempt_t  *attempt;
 
-    walk = ctx->data;
+    attempt = ctx->data;
 
     if (ctx->state) {
-        ngx_lunary_walk_unresolved(walk, ctx->state);
+        ngx_lunary_attempt_unresolved(attempt, ctx->state);
 
     } else {
 
-        for (i = 0; i < ctx->naddrs && i < NGX_LUNARY_WALK_ADDRS; i++) {
+        for (i = 0; i < ctx->naddrs && i < NGX_LUNARY_ATTEMPT_ADDRS; i++) {
             len = ngx_sock_ntop(ctx->addrs[i].sockaddr, ctx->addrs[i].socklen,
-                                (u_char *) walk->addrs[i],
+                                (u_char *) attempt->addrs[i],
                                 NGX_SOCKADDR_STRLEN - 1, 0);
-            walk->addrs[i][len] = '\0';
+            attempt->addrs[i][len] = '\0';
         }
 
-        walk->naddrs = i;
+        attempt->naddrs = i;
     }
 
     ngx_resolve_name_done(ctx);
-    walk->resolving = NULL;
+    attempt->resolving = NULL;
 
-    walk->resolved(walk);
+    attempt->resolved(attempt);
 }
 
 
 static void
-ngx_lunary_walk_unresolved(ngx_lunary_walk_t *walk, ngx_int_t state)
+ngx_lunary_attempt_unresolved(ngx_lunary_attempt_t *attempt, ngx_int_t state)
 {
     u_char  *p;
 
-    p = ngx_snprintf((u_char *) walk->unresolved,
-                     NGX_LUNARY_WALK_REASON_LEN - 1,
+    p = ngx_snprintf((u_char *) attempt->unresolved,
+                     NGX_LUNARY_ATTEMPT_REASON_LEN - 1,
                      "the name could not be resolved (%i: %s)",
                      state, ngx_resolver_strerror(state));
     *p = '\0';
@@ -363,98 +366,103 @@ ngx_lunary_walk_unresolved(ngx_lunary_walk_t *walk, ngx_int_t state)
 
 
 static void
-ngx_lunary_walk_params(ngx_lunary_walk_t *walk, char *addr)
+ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
 {
     ngx_uint_t              i, n;
     ngx_lunary_host_t      *host;
     ngx_lunary_conninfo_t  *ci;
 
     n = 0;
-    ci = walk->hosts->conninfo;
+    ci = attempt->hosts->conninfo;
 
     host = ci->hosts.elts;
-    host += walk->host;
+    host += attempt->host;
 
-#define ngx_lunary_walk_param(keyword, value)                                 \
+#define ngx_lunary_attempt_param(keyword, value)                              \
     if (value) {                                                              \
-        walk->keywords[n] = keyword;                                          \
-        walk->values[n++] = value;                                            \
+        attempt->keywords[n] = keyword;                                       \
+        attempt->values[n++] = value;                                         \
     }
 
-    for (i = 0; i < walk->hosts->nparams; i++) {
-        ngx_lunary_walk_param(walk->hosts->keywords[i],
-                              walk->hosts->values[i]);
+    for (i = 0; i < attempt->hosts->nparams; i++) {
+        ngx_lunary_attempt_param(attempt->hosts->keywords[i],
+                              attempt->hosts->values[i]);
     }
 
     for (i = 0; i < ci->n; i++) {
-        ngx_lunary_walk_param(ci->keywords[i], ci->values[i]);
+        ngx_lunary_attempt_param(ci->keywords[i], ci->values[i]);
     }
 
-    ngx_lunary_walk_param("host", host->host);
-    ngx_lunary_walk_param("hostaddr", addr);
-    ngx_lunary_walk_param("port", host->port);
+    ngx_lunary_attempt_param("host", host->host);
+    ngx_lunary_attempt_param("hostaddr", addr);
+    ngx_lunary_attempt_param("port", host->port);
 
-    if (ngx_lunary_walk_prefers_standby(walk)) {
-        ngx_lunary_walk_param("target_session_attrs",
-                              walk->pass ? "any" : "standby");
+    if (ngx_lunary_attempt_prefers_standby(attempt)) {
+        ngx_lunary_attempt_param("target_session_attrs",
+                              attempt->pass ? "any" : "standby");
     } else {
-        ngx_lunary_walk_param("target_session_attrs", ci->session);
+        ngx_lunary_attempt_param("target_session_attrs", ci->session);
     }
 
-    ngx_lunary_walk_param("fallback_application_name", "nginx-lunary");
-    ngx_lunary_walk_param("client_encoding", "UTF8");
-    ngx_lunary_walk_param("gssencmode", "disable");
+    ngx_lunary_attempt_param("fallback_application_name", "nginx-lunary");
+    ngx_lunary_attempt_param("client_encoding", "UTF8");
+    ngx_lunary_attempt_param("gssencmode", "disable");
 
 #if !(NGX_OPENSSL)
-    ngx_lunary_walk_param("sslmode", "disable");
+    ngx_lunary_attempt_param("sslmode", "disable");
 #endif
 
-    walk->keywords[n] = NULL;
-    walk->values[n] = NULL;
+    attempt->keywords[n] = NULL;
+    attempt->values[n] = NULL;
 }
 
 
 void
-ngx_lunary_walk_good(ngx_lunary_walk_t *walk)
+ngx_lunary_attempt_succeeded(ngx_lunary_attempt_t *attempt)
 {
-    walk->hosts->last_good = walk->host;
-    walk->hosts->states[walk->host].rest = 0;
+    attempt->hosts->last_good = attempt->host;
+    attempt->hosts->states[attempt->host].backoff = 0;
 }
 
 
 ngx_uint_t
-ngx_lunary_walk_bad(ngx_lunary_walk_t *walk, u_char *reason)
+ngx_lunary_attempt_failed(ngx_lunary_attempt_t *attempt, u_char *reason)
 {
     ngx_lunary_host_state_t  *state;
 
-    walk->unresolved[0] = '\0';
+    attempt->unresolved[0] = '\0';
 
-    if (walk->pass == 0
-        && ngx_lunary_walk_prefers_standby(walk)
+    if (attempt->pass == 0
+        && ngx_lunary_attempt_prefers_standby(attempt)
         && ngx_strstr(reason, "not in hot standby"))
     {
-        ngx_lunary_walk_primary(walk);
+        ngx_lunary_attempt_primary(attempt);
         return 0;
     }
 
-    state = &walk->hosts->states[walk->host];
+    state = &attempt->hosts->states[attempt->host];
 
-    state->rest = state->rest ? ngx_min(state->rest * 2, NGX_LUNARY_REST_MAX)
-                              : NGX_LUNARY_REST_MIN;
+    state->backoff = ngx_min(state->backoff * 2, NGX_LUNARY_BACKOFF_MAX);
+    state->backoff = ngx_max(state->backoff, NGX_LUNARY_BACKOFF_MIN);
 
-    state->rest_until = ngx_current_msec + state->rest / 2
-                        + ngx_random() % (state->rest / 2 + 1);
+    state->until = ngx_current_msec + state->backoff / 2
+                   + ngx_random() % (state->backoff / 2 + 1);
+
+    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, ngx_cycle->log, 0,
+                   "lunary host \"%V\" backs off, %M ms",
+                   ngx_lunary_attempt_label(attempt),
+                   state->until - ngx_current_msec);
 
     return 1;
 }
 
 
 static ngx_uint_t
-ngx_lunary_walk_prefers_standby(ngx_lunary_walk_t *walk)
+ngx_lunary_attempt_prefers_standby(ngx_lunary_attempt_t *attempt)
 {
     char  *session;
 
-    session = walk->hosts->conninfo->session;
+    session = attempt->hosts->conninfo->session;
 
     return session && ngx_strcmp(session, "prefer-standby") == 0;
 }
@@ -463,36 +471,36 @@ ngx_lunary_walk_prefers_standby(ngx_lunary_walk_t *walk)
 /* hosts before "next" have had their turn: there is room for it */
 
 static void
-ngx_lunary_walk_primary(ngx_lunary_walk_t *walk)
+ngx_lunary_attempt_primary(ngx_lunary_attempt_t *attempt)
 {
     ngx_uint_t  n;
 
-    n = walk->primaries;
+    n = attempt->primaries;
 
     /* once a host, whichever of its addresses */
 
-    if (n == 0 || walk->order[n - 1] != walk->host) {
-        walk->order[walk->primaries++] = walk->host;
+    if (n == 0 || attempt->order[n - 1] != attempt->host) {
+        attempt->order[attempt->primaries++] = attempt->host;
     }
 }
 
 
 void
-ngx_lunary_walk_stop(ngx_lunary_walk_t *walk)
+ngx_lunary_attempt_stop(ngx_lunary_attempt_t *attempt)
 {
-    if (walk->resolving) {
-        ngx_resolve_name_done(walk->resolving);
-        walk->resolving = NULL;
+    if (attempt->resolving) {
+        ngx_resolve_name_done(attempt->resolving);
+        attempt->resolving = NULL;
     }
 }
 
 
 ngx_str_t *
-ngx_lunary_walk_label(ngx_lunary_walk_t *walk)
+ngx_lunary_attempt_label(ngx_lunary_attempt_t *attempt)
 {
     ngx_lunary_host_t  *host;
 
-    host = walk->hosts->conninfo->hosts.elts;
+    host = attempt->hosts->conninfo->hosts.elts;
 
-    return &host[walk->host].label;
+    return &host[attempt->host].label;
 }

@@ -1,10 +1,11 @@
 
 /*
- * The hosts of a database: which one a new connection tries, and in what
- * order; names are resolved without blocking; hosts that failed rest.
+ * The hosts of a database: which one a connection tries, and in what order;
+ * names are resolved without blocking; a host that failed is not tried again
+ * for a while (its back-off).
  *
- * A connection walks: ngx_lunary_walk_start(), then ngx_lunary_walk_next()
- * for each attempt until one succeeds or none is left.
+ * A connect attempt: ngx_lunary_attempt_start(), then for each host and address
+ * ngx_lunary_attempt_next(), until one succeeds or none is left.
  */
 
 
@@ -17,15 +18,15 @@
 #include "ngx_lunary_conninfo.h"
 
 
-#define NGX_LUNARY_WALK_ADDRS   16
-#define NGX_LUNARY_WALK_PARAMS  80
+#define NGX_LUNARY_ATTEMPT_ADDRS   16
+#define NGX_LUNARY_ATTEMPT_PARAMS  80
 
-#define NGX_LUNARY_WALK_REASON_LEN  128
+#define NGX_LUNARY_ATTEMPT_REASON_LEN  128
 
 
 typedef struct {
-    ngx_msec_t                rest_until;
-    ngx_msec_t                rest;         /* the next one, in milliseconds */
+    ngx_msec_t                backoff;      /* in milliseconds, or 0 */
+    ngx_msec_t                until;        /* its end */
 } ngx_lunary_host_state_t;
 
 
@@ -46,9 +47,9 @@ typedef struct {
 } ngx_lunary_hosts_t;
 
 
-typedef struct ngx_lunary_walk_s  ngx_lunary_walk_t;
+typedef struct ngx_lunary_attempt_s  ngx_lunary_attempt_t;
 
-struct ngx_lunary_walk_s {
+struct ngx_lunary_attempt_s {
     ngx_lunary_hosts_t       *hosts;
     ngx_uint_t               *order;        /* hosts to try, "n" of them */
     ngx_uint_t                n;
@@ -61,18 +62,19 @@ struct ngx_lunary_walk_s {
     ngx_resolver_ctx_t       *resolving;
     ngx_uint_t                naddrs;
     ngx_uint_t                addr;         /* the next one */
-    char                      addrs[NGX_LUNARY_WALK_ADDRS][NGX_SOCKADDR_STRLEN];
+    char                      addrs[NGX_LUNARY_ATTEMPT_ADDRS]
+                                   [NGX_SOCKADDR_STRLEN];
 
     /* what to give to ngx_lunary_pg_connect() */
-    const char               *keywords[NGX_LUNARY_WALK_PARAMS];
-    const char               *values[NGX_LUNARY_WALK_PARAMS];
+    const char               *keywords[NGX_LUNARY_ATTEMPT_PARAMS];
+    const char               *values[NGX_LUNARY_ATTEMPT_PARAMS];
 
-    /* a name was resolved, or not: go on with ngx_lunary_walk_next() */
-    void                    (*resolved)(ngx_lunary_walk_t *walk);
+    /* a name was resolved, or not: go on with ngx_lunary_attempt_next() */
+    void                    (*resolved)(ngx_lunary_attempt_t *attempt);
     void                     *data;
 
     /* why "host" has no address; empty where it has */
-    char                      unresolved[NGX_LUNARY_WALK_REASON_LEN];
+    char                      unresolved[NGX_LUNARY_ATTEMPT_REASON_LEN];
 };
 
 
@@ -83,35 +85,36 @@ struct ngx_lunary_walk_s {
  */
 ngx_int_t ngx_lunary_hosts_init(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool);
 
-/* milliseconds until a host may be tried, 0 where one may be now */
-ngx_msec_t ngx_lunary_hosts_rest(ngx_lunary_hosts_t *hosts);
+/* milliseconds until a host may be tried, or 0 */
+ngx_msec_t ngx_lunary_hosts_backoff(ngx_lunary_hosts_t *hosts);
 
-/* allocates from "pool" what a walk needs; NGX_OK or NGX_ERROR */
-ngx_int_t ngx_lunary_walk_init(ngx_lunary_walk_t *walk,
+/* allocates from "pool"; NGX_OK or NGX_ERROR */
+ngx_int_t ngx_lunary_attempt_init(ngx_lunary_attempt_t *attempt,
     ngx_lunary_hosts_t *hosts, ngx_pool_t *pool);
 
-void ngx_lunary_walk_start(ngx_lunary_walk_t *walk);
+void ngx_lunary_attempt_start(ngx_lunary_attempt_t *attempt);
 
 /*
- * NGX_OK: "keywords" and "values" are those of the next attempt; NGX_AGAIN:
- * "resolved" will be called; NGX_ERROR: there is none, as "unresolved" says,
- * which is to be given to ngx_lunary_walk_bad(); NGX_DECLINED: no host is left
+ * the next host or address.  NGX_OK: "keywords" and "values" are set;
+ * NGX_AGAIN: "resolved" will be called; NGX_ERROR: the host has no address, as
+ * "unresolved" says: call ngx_lunary_attempt_failed(); NGX_DECLINED: none is
+ * left
  */
-ngx_int_t ngx_lunary_walk_next(ngx_lunary_walk_t *walk);
+ngx_int_t ngx_lunary_attempt_next(ngx_lunary_attempt_t *attempt);
 
 /*
- * how the attempt ended; "reason" is libpq's text.  The host rests after a
- * bad end: 1; or the end tells of no fault, but of a primary where standbys
- * are preferred: 0
+ * the end of a host's turn; "reason" is libpq's text.  Failed: 1, or 0 where
+ * this was no failure but a primary where standbys are preferred
  */
-void ngx_lunary_walk_good(ngx_lunary_walk_t *walk);
-ngx_uint_t ngx_lunary_walk_bad(ngx_lunary_walk_t *walk, u_char *reason);
+void ngx_lunary_attempt_succeeded(ngx_lunary_attempt_t *attempt);
+ngx_uint_t ngx_lunary_attempt_failed(ngx_lunary_attempt_t *attempt,
+    u_char *reason);
 
 /* gives up a name that is being resolved */
-void ngx_lunary_walk_stop(ngx_lunary_walk_t *walk);
+void ngx_lunary_attempt_stop(ngx_lunary_attempt_t *attempt);
 
 /* of the host being tried, for the log */
-ngx_str_t *ngx_lunary_walk_label(ngx_lunary_walk_t *walk);
+ngx_str_t *ngx_lunary_attempt_label(ngx_lunary_attempt_t *attempt);
 
 
 #endif /* _NGX_LUNARY_HOSTS_H_INCLUDED_ */

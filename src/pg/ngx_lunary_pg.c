@@ -2,6 +2,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
+#include "ngx_lunary_conn.h"
 #include "ngx_lunary_pg.h"
 
 
@@ -21,16 +22,13 @@ static void ngx_lunary_pg_poll(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_open(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_read_handler(ngx_event_t *rev);
 static void ngx_lunary_pg_read(ngx_lunary_pg_t *pg);
-static void ngx_lunary_pg_let_gather(ngx_lunary_pg_t *pg);
-static void ngx_lunary_pg_gathered(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_pg_results(ngx_lunary_pg_t *pg);
-static void ngx_lunary_pg_violation(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg);
 static ngx_uint_t ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_write_handler(ngx_event_t *wev);
 static ngx_int_t ngx_lunary_pg_flush(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_pg_break(ngx_lunary_pg_t *pg);
-static void ngx_lunary_pg_error(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text);
 static void ngx_lunary_pg_notice(void *data, const PGresult *res);
 
 
@@ -42,7 +40,6 @@ ngx_lunary_pg_connect(ngx_lunary_pg_t *pg, const char *const *keywords,
 
     pg->syncs = 0;
     pg->paused = 0;
-    pg->gather = 0;
     pg->broken = 0;
     pg->sqlstate[0] = '\0';
     pg->reason[0] = '\0';
@@ -150,10 +147,6 @@ ngx_lunary_pg_unregister(ngx_lunary_pg_t *pg)
         (void) ngx_del_event(c->write, NGX_WRITE_EVENT, flags);
     }
 
-    if (c->read->timer_set) {
-        ngx_del_timer(c->read);
-    }
-
     if (c->read->posted) {
         ngx_delete_posted_event(c->read);
     }
@@ -250,7 +243,7 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
                    (int) status, PQsocket(pg->conn));
 
     if (ngx_lunary_pg_adopt(pg) != NGX_OK) {
-        ngx_lunary_pg_error(pg);
+        ngx_lunary_conn_lost(pg->owner);
         return;
     }
 
@@ -283,7 +276,7 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
         ngx_lunary_sqlstate_find((char *) pg->reason, pg->sqlstate);
     }
 
-    ngx_lunary_pg_error(pg);
+    ngx_lunary_conn_lost(pg->owner);
 }
 
 
@@ -301,18 +294,18 @@ ngx_lunary_pg_open(ngx_lunary_pg_t *pg)
         || PQenterPipelineMode(pg->conn) != 1)
     {
         ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
-        ngx_lunary_pg_error(pg);
+        ngx_lunary_conn_lost(pg->owner);
         return;
     }
 
     if (ngx_lunary_pg_register(pg, c->read) != NGX_OK) {
-        ngx_lunary_pg_error(pg);
+        ngx_lunary_conn_lost(pg->owner);
         return;
     }
 
     pg->state = NGX_LUNARY_PG_OPEN;
 
-    pg->opened(pg);
+    ngx_lunary_conn_opened(pg->owner);
 }
 
 
@@ -435,8 +428,8 @@ ngx_lunary_pg_write_handler(ngx_event_t *wev)
 
 
 /*
- * whoever sends may be anywhere: of the loss the owner hears from the event
- * loop alone, and after what the server said last
+ * a query may be sent from anywhere: the owner is told of the loss from the
+ * event loop, after the server's last words were read
  */
 
 static ngx_int_t
@@ -472,13 +465,7 @@ ngx_lunary_pg_read_handler(ngx_event_t *rev)
 
     if (c->close) {
         ngx_lunary_pg_reason(pg, "the worker shuts down");
-        ngx_lunary_pg_error(pg);
-        return;
-    }
-
-    if (rev->timedout) {
-        rev->timedout = 0;
-        ngx_lunary_pg_gathered(pg);
+        ngx_lunary_conn_lost(pg->owner);
         return;
     }
 
@@ -493,7 +480,7 @@ ngx_lunary_pg_read_handler(ngx_event_t *rev)
 static void
 ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
 {
-    ngx_uint_t  alive, ends;
+    ngx_int_t  rc, alive;
 
     /* one read at a time, until nothing is left that the kernel can't see */
 
@@ -501,24 +488,27 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
 
         alive = PQconsumeInput(pg->conn);
 
-        /* whoever takes its results may be given its socket's number */
+        /* libpq may have closed the socket, and its number may be reused */
 
         if (PQsocket(pg->conn) != (int) pg->connection->fd) {
             ngx_lunary_pg_unregister(pg);
         }
 
-        if (ngx_lunary_pg_results(pg) != NGX_OK) {
+        rc = ngx_lunary_pg_results(pg);
+
+        if (rc == NGX_DONE) {
+            ngx_lunary_conn_close(pg->owner);
             return;
         }
 
         ngx_lunary_pg_notifies(pg);
 
-        if (!alive && !pg->broken) {
+        if (rc == NGX_OK && !alive && !pg->broken) {
             ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
         }
 
-        if (!alive || pg->broken) {
-            ngx_lunary_pg_error(pg);
+        if (rc == NGX_ERROR || !alive || pg->broken) {
+            ngx_lunary_conn_lost(pg->owner);
             return;
         }
 
@@ -527,54 +517,19 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
         }
     }
 
-    ends = pg->ends;
-
-    pg->drained(pg);
-
-    if (pg->ends == ends && pg->gather && !pg->paused) {
-        ngx_lunary_pg_let_gather(pg);
-    }
+    ngx_lunary_pipeline_flush(pg->owner);
 }
 
 
-/*
- * the server sends 8k at a time, and each wakes us: a larger part that is read
- * a moment later costs less.  That it is there tells the event, not the timer
- */
-
-static void
-ngx_lunary_pg_let_gather(ngx_lunary_pg_t *pg)
-{
-    ngx_event_t  *rev;
-
-    rev = pg->connection->read;
-
-    if (rev->active) {
-        (void) ngx_del_event(rev, NGX_READ_EVENT, 0);
-    }
-
-    ngx_add_timer(rev, 1);
-}
-
-
-static void
-ngx_lunary_pg_gathered(ngx_lunary_pg_t *pg)
-{
-    if (ngx_lunary_pg_register(pg, pg->connection->read) != NGX_OK) {
-        ngx_lunary_pg_error(pg);
-    }
-}
-
-
-/* NGX_OK, or NGX_DONE: the session has ended, and there may be another one */
+/* NGX_OK, NGX_DONE or NGX_ERROR, as ngx_lunary_pipeline_result() */
 
 static ngx_int_t
 ngx_lunary_pg_results(ngx_lunary_pg_t *pg)
 {
     PGresult    *res;
-    ngx_uint_t   ends, nulls;
+    ngx_int_t    rc;
+    ngx_uint_t   nulls;
 
-    ends = pg->ends;
     nulls = 0;
 
     while (!PQisBusy(pg->conn) && pg->syncs && !pg->paused) {
@@ -597,9 +552,14 @@ ngx_lunary_pg_results(ngx_lunary_pg_t *pg)
                 return NGX_OK;
             }
 
+            /*
+             * two in a row, and a response still to come: some versions of
+             * libpq lose the Sync after an error behind the end of a query
+             */
+
             if (nulls++) {
-                ngx_lunary_pg_violation(pg);
-                return NGX_DONE;
+                ngx_lunary_pg_error(pg, "08P01", "protocol violation");
+                return NGX_ERROR;
             }
 
             continue;
@@ -607,12 +567,12 @@ ngx_lunary_pg_results(ngx_lunary_pg_t *pg)
 
         nulls = 0;
 
-        pg->result(pg, res);
+        rc = ngx_lunary_pipeline_result(pg->owner, res);
 
         PQclear(res);
 
-        if (pg->ends != ends) {
-            return NGX_DONE;
+        if (rc != NGX_OK) {
+            return rc;
         }
     }
 
@@ -620,22 +580,7 @@ ngx_lunary_pg_results(ngx_lunary_pg_t *pg)
 }
 
 
-/*
- * two ends in a row, and an answer still to come: for an error after the end
- * of a query some versions of libpq forget the Sync behind it
- */
-
-static void
-ngx_lunary_pg_violation(ngx_lunary_pg_t *pg)
-{
-    ngx_cpystrn((u_char *) pg->sqlstate, (u_char *) "08P01",
-                NGX_LUNARY_SQLSTATE_LEN);
-    ngx_lunary_pg_reason(pg, "protocol violation");
-    ngx_lunary_pg_error(pg);
-}
-
-
-/* nobody listens here, but for another one's LISTEN behind a pooler */
+/* behind a pooler another client's LISTEN may bring notifications */
 
 static void
 ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg)
@@ -684,9 +629,6 @@ ngx_lunary_pg_pause(ngx_lunary_pg_t *pg)
         (void) ngx_del_event(rev, NGX_READ_EVENT, 0);
     }
 
-    if (rev->timer_set) {
-        ngx_del_timer(rev);
-    }
 }
 
 
@@ -733,7 +675,6 @@ ngx_lunary_pg_close(ngx_lunary_pg_t *pg)
     pg->connection = NULL;
     pg->syncs = 0;
     pg->paused = 0;
-    pg->ends++;
     pg->state = NGX_LUNARY_PG_CLOSED;
 }
 
@@ -745,15 +686,17 @@ ngx_lunary_pg_version(ngx_lunary_pg_t *pg)
 }
 
 
-static void
-ngx_lunary_pg_error(ngx_lunary_pg_t *pg)
+void
+ngx_lunary_pg_error(ngx_lunary_pg_t *pg, const char *sqlstate,
+    const char *text)
 {
-    ngx_lunary_pg_close(pg);
-    pg->failed(pg);
+    ngx_cpystrn((u_char *) pg->sqlstate, (u_char *) sqlstate,
+                NGX_LUNARY_SQLSTATE_LEN);
+    ngx_lunary_pg_reason(pg, text);
 }
 
 
-void
+static void
 ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text)
 {
     u_char  *p, *last;
@@ -796,9 +739,7 @@ ngx_lunary_pg_notice(void *data, const PGresult *res)
         || (ngx_strcmp(severity, "WARNING") == 0
             && ngx_strncmp(state, "57P", 3) == 0))
     {
-        ngx_cpystrn((u_char *) pg->sqlstate, (u_char *) state,
-                    NGX_LUNARY_SQLSTATE_LEN);
-        ngx_lunary_pg_reason(pg, text ? text : "");
+        ngx_lunary_pg_error(pg, state, text ? text : "");
 
         pg->broken = (pg->state == NGX_LUNARY_PG_OPEN);
     }

@@ -1,12 +1,12 @@
 
 /*
  * One PGconn on one nginx connection, in pipeline mode and single-row mode.
+ * Only this file calls libpq on a connection.
  *
- * The owner starts it with ngx_lunary_pg_connect(), and hears of it through
- * three handlers: "opened" once the session stands, "result" for each result,
- * "failed" when the connection is lost or was never made.  After "failed",
- * and after ngx_lunary_pg_close(), which may be called from within a handler,
- * nothing more is heard.  Only this file calls libpq on a connection.
+ * From the event loop it calls ngx_lunary_conn_opened() when the login is done,
+ * ngx_lunary_pipeline_result() for each result, ngx_lunary_pipeline_flush()
+ * when there is no other for now, and ngx_lunary_conn_lost() when the
+ * connection failed.  While it does, nobody else closes the connection.
  */
 
 
@@ -40,40 +40,31 @@ struct ngx_lunary_pg_s {
     PGconn                 *conn;
     ngx_connection_t       *connection;   /* its socket belongs to libpq */
     ngx_uint_t              syncs;        /* sent and not answered yet */
-    ngx_uint_t              ends;         /* of sessions so far */
 
-    void                  (*opened)(ngx_lunary_pg_t *pg);
-    void                  (*result)(ngx_lunary_pg_t *pg, PGresult *res);
-    void                  (*drained)(ngx_lunary_pg_t *pg);
-    void                  (*failed)(ngx_lunary_pg_t *pg);
-    void                   *data;         /* the owner's */
-
+    struct ngx_lunary_conn_s  *owner;
     ngx_log_t              *log;
 
-    /* of the last failure; the text is the first line of its */
+    /* of the last error; the reason is the first line of its text */
     char                    sqlstate[NGX_LUNARY_SQLSTATE_LEN];
     u_char                  reason[NGX_LUNARY_PG_REASON_LEN];
 
     unsigned                paused:1;     /* the socket is not read */
-    unsigned                gather:1;     /* the owner's: what comes may wait
-                                             for more, a millisecond */
-    unsigned                broken:1;     /* "failed" is on its way */
+    unsigned                broken:1;     /* the loss is told soon */
 };
 
 
 /*
- * starts to connect to the one host that the parameters name; blocks on
- * nothing if they name it by address.  NGX_OK: "opened" or "failed" will be
- * called, not before the return.  NGX_ERROR: not started, "reason" says why
+ * starts to connect to the one host that the parameters name, by its address,
+ * or it blocks.  NGX_OK: the owner is told the result, not before the return.
+ * NGX_ERROR: not started, "reason" says why
  */
 ngx_int_t ngx_lunary_pg_connect(ngx_lunary_pg_t *pg,
     const char *const *keywords, const char *const *values);
 
 /*
- * both append to what goes out with the next ngx_lunary_pg_sync().
+ * these append to what goes out with the next ngx_lunary_pg_sync().
  * A query's parameters are UUIDs, 16 bytes each; its results are binary.
- * NGX_ERROR: libpq could not, nothing more is to be sent; "failed" will be
- * called, not before the return
+ * NGX_ERROR: send nothing more, the owner is told of the loss after the return
  */
 ngx_int_t ngx_lunary_pg_prepare(ngx_lunary_pg_t *pg, const char *name,
     const char *sql, ngx_uint_t nparams);
@@ -84,13 +75,12 @@ ngx_int_t ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name,
 ngx_int_t ngx_lunary_pg_query_pid(ngx_lunary_pg_t *pg, const char *sql);
 
 /*
- * ends what was sent since the last one, and sends it.  An error stays within
- * what stands between two of them; the answer to it is PGRES_PIPELINE_SYNC.
- * NGX_ERROR as above
+ * adds a Sync and sends all.  An error does not reach over a Sync, and the
+ * response to it is PGRES_PIPELINE_SYNC.  NGX_ERROR as above
  */
 ngx_int_t ngx_lunary_pg_sync(ngx_lunary_pg_t *pg);
 
-/* results are left in the socket (the server has to wait), and read again */
+/* stop reading results from the socket, and continue */
 void ngx_lunary_pg_pause(ngx_lunary_pg_t *pg);
 void ngx_lunary_pg_resume(ngx_lunary_pg_t *pg);
 
@@ -98,10 +88,11 @@ void ngx_lunary_pg_resume(ngx_lunary_pg_t *pg);
 void ngx_lunary_pg_close(ngx_lunary_pg_t *pg);
 
 /*
- * keeps the first line of a text, fit for a log, as the reason of what follows;
- * it may be the reason itself
+ * keeps a SQLSTATE, "" for none, and the first line of a text, with control
+ * characters replaced; both may be the ones that are kept already
  */
-void ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text);
+void ngx_lunary_pg_error(ngx_lunary_pg_t *pg, const char *sqlstate,
+    const char *text);
 
 /* the server's version as libpq gives it: 150004 */
 ngx_int_t ngx_lunary_pg_version(ngx_lunary_pg_t *pg);

@@ -2,26 +2,36 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
-#include "ngx_lunary_conn.h"
 #include "ngx_lunary_pool.h"
 #include "ngx_lunary_recovery.h"
 
 
-/* while nobody waits, a database that is away is tried at this pace */
-#define NGX_LUNARY_LOGIN_PACE  2000
+/*
+ * so many connections are busy before queries go behind one another: fewer
+ * backends do the same work with fewer switches between them
+ */
+#define NGX_LUNARY_EAGER  2
 
 
-static void ngx_lunary_pool_owner(ngx_lunary_pool_t *pool);
-static void ngx_lunary_pool_move(ngx_lunary_conn_t *c,
-    ngx_lunary_conn_state_e state);
-static void ngx_lunary_pool_refused(ngx_lunary_conn_t *c);
-static void ngx_lunary_pool_unreachable(ngx_lunary_conn_t *c);
-static void ngx_lunary_pool_connected(ngx_lunary_conn_t *c);
-static void ngx_lunary_pool_usable(ngx_lunary_conn_t *c);
-static void ngx_lunary_pool_finished(ngx_lunary_conn_t *c,
+static void ngx_lunary_pool_posted(ngx_event_t *ev);
+static void ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool);
+static void ngx_lunary_pool_unblock(ngx_lunary_pool_t *pool);
+static ngx_lunary_conn_t *ngx_lunary_pool_pick(ngx_lunary_pool_t *pool,
     ngx_lunary_query_t *q);
-static void ngx_lunary_pool_slow(ngx_lunary_conn_t *c);
-static void ngx_lunary_pool_gone(ngx_lunary_conn_t *c);
+static ngx_lunary_conn_t *ngx_lunary_pool_idle(ngx_lunary_pool_t *pool,
+    ngx_uint_t serial);
+static ngx_uint_t ngx_lunary_pool_need(ngx_lunary_pool_t *pool);
+static ngx_uint_t ngx_lunary_pool_live(ngx_lunary_pool_t *pool);
+static void ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need);
+static void ngx_lunary_pool_reconnect(ngx_event_t *ev);
+static void ngx_lunary_query_enqueue(ngx_lunary_query_t *q);
+static void ngx_lunary_query_timer(ngx_event_t *ev);
+
+
+#define ngx_lunary_pool_for(pool, state, item)                                \
+    for (item = ngx_queue_head(&(pool)->states[state]);                       \
+         item != ngx_queue_sentinel(&(pool)->states[state]);                  \
+         item = ngx_queue_next(item))
 
 
 ngx_int_t
@@ -30,7 +40,11 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
     ngx_uint_t          i;
     ngx_lunary_conn_t  *c;
 
-    /* ours, for its handler and data must not be another's */
+    static ngx_uint_t   number;
+
+    pool->number = ++number;
+
+    /* a log of our own: its handler and data must not be another's */
 
     pool->log = ngx_palloc(cycle->pool, sizeof(ngx_log_t));
     if (pool->log == NULL) {
@@ -42,26 +56,22 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
     pool->log->data = NULL;
     pool->log->action = NULL;
 
-    ngx_queue_init(&pool->free);
-    ngx_queue_init(&pool->connecting);
-    ngx_queue_init(&pool->idle);
-    ngx_queue_init(&pool->busy);
-    ngx_queue_init(&pool->checking);
-    ngx_queue_init(&pool->waiting.queries);
+    for (i = 0; i < NGX_LUNARY_CONN_NSTATES; i++) {
+        ngx_queue_init(&pool->states[i]);
+    }
 
-    pool->waiting.timeout = pool->conf.queue_timeout;
-    pool->waiting.gauge = &pool->gauges->waiting;
-    pool->waiting.log = pool->log;
-    pool->faults.log = pool->log;
+    ngx_queue_init(&pool->waiting);
+    ngx_queue_init(&pool->complete);
+
+    pool->posted.handler = ngx_lunary_pool_posted;
+    pool->posted.data = pool;
+    pool->posted.log = pool->log;
 
     pool->hosts.conninfo = pool->conf.conninfo;
     pool->hosts.resolver = pool->conf.resolver;
     pool->hosts.random = pool->conf.random;
 
-    /*
-     * a name that is not answered for keeps the next host waiting, too; by 0
-     * nginx means that it may for ever
-     */
+    /* a name without an answer delays the next host; 0 means no limit */
 
     pool->hosts.resolver_timeout = pool->conf.connect_timeout;
 
@@ -74,8 +84,6 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
         return NGX_ERROR;
     }
 
-    ngx_lunary_pool_owner(pool);
-
     pool->conns = ngx_pcalloc(cycle->pool,
                               pool->conf.max * sizeof(ngx_lunary_conn_t));
     if (pool->conns == NULL) {
@@ -85,17 +93,15 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
     for (i = 0; i < pool->conf.max; i++) {
         c = &pool->conns[i];
 
-        c->owner = &pool->owner;
-        c->pg.log = pool->log;
+        c->pool = pool;
+        c->number = i + 1;
 
-        if (ngx_lunary_conn_init(c, &pool->hosts, cycle->pool) != NGX_OK) {
+        if (ngx_lunary_conn_init(c, cycle->pool) != NGX_OK) {
             return NGX_ERROR;
         }
-
-        ngx_queue_insert_tail(&pool->free, &c->queue);
     }
 
-    pool->reconnect.handler = ngx_lunary_dispatch_reconnect;
+    pool->reconnect.handler = ngx_lunary_pool_reconnect;
     pool->reconnect.data = pool;
     pool->reconnect.log = pool->log;
     pool->reconnect.cancelable = 1;
@@ -105,37 +111,6 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
     ngx_add_timer(&pool->reconnect, 1);
 
     return NGX_OK;
-}
-
-
-static void
-ngx_lunary_pool_owner(ngx_lunary_pool_t *pool)
-{
-    ngx_lunary_owner_t  *owner;
-
-    owner = &pool->owner;
-
-    owner->sql = pool->conf.sql;
-    owner->connect_timeout = pool->conf.connect_timeout;
-    owner->queue_timeout = pool->conf.queue_timeout;
-    owner->query_timeout = pool->conf.query_timeout;
-    owner->idle = pool->conf.idle;
-    owner->lifetime = pool->conf.lifetime;
-    owner->prepare = pool->conf.prepare;
-
-    owner->move = ngx_lunary_pool_move;
-    owner->refused = ngx_lunary_pool_refused;
-    owner->unreachable = ngx_lunary_pool_unreachable;
-    owner->connected = ngx_lunary_pool_connected;
-    owner->usable = ngx_lunary_pool_usable;
-    owner->finished = ngx_lunary_pool_finished;
-    owner->failed = ngx_lunary_recovery_failed;
-    owner->late = ngx_lunary_recovery_late;
-    owner->slow = ngx_lunary_pool_slow;
-    owner->broke = ngx_lunary_recovery_broke;
-    owner->stranded = ngx_lunary_recovery_stranded;
-    owner->gone = ngx_lunary_pool_gone;
-    owner->data = pool;
 }
 
 
@@ -149,7 +124,7 @@ ngx_lunary_pool_stop(ngx_lunary_pool_t *pool)
     }
 
     for (i = 0; i < pool->conf.max; i++) {
-        ngx_lunary_walk_stop(&pool->conns[i].walk);
+        ngx_lunary_attempt_stop(&pool->conns[i].attempt);
         ngx_lunary_pg_close(&pool->conns[i].pg);
     }
 }
@@ -158,27 +133,51 @@ ngx_lunary_pool_stop(ngx_lunary_pool_t *pool)
 ngx_int_t
 ngx_lunary_pool_query(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
 {
-    /*
-     * whoever finds others waiting waits behind them, but not behind those
-     * that can't take what there is
-     */
-
-    if (pool->waiting.n - pool->waiting.nfresh >= pool->conf.queue
-        && !q->front)
-    {
+    if (pool->nnew >= pool->conf.queue && !q->asked) {
         return NGX_BUSY;
     }
 
     q->pool = pool;
 
-    ngx_lunary_waiting_add(&pool->waiting, q, q->front);
-    ngx_lunary_dispatch(pool);
+    q->timer.handler = ngx_lunary_query_timer;
+    q->timer.data = q;
+    q->timer.log = pool->log;
 
-    if (q->state == NGX_LUNARY_QUERY_WAITING) {
-        ngx_lunary_waiting_time(&pool->waiting, q);
-    }
+    ngx_lunary_query_set_state(q, NGX_LUNARY_QUERY_WAITING);
+
+    ngx_lunary_pool_dispatch(pool);
 
     return NGX_OK;
+}
+
+
+void
+ngx_lunary_pool_abandon(ngx_lunary_query_t *q)
+{
+    if (q->state == NGX_LUNARY_QUERY_SENT) {
+        (void) ngx_atomic_fetch_add(&q->pool->counts->cancels, 1);
+        ngx_lunary_pipeline_forget(q->conn, q);
+    }
+
+    ngx_lunary_query_set_state(q, NGX_LUNARY_QUERY_DONE);
+}
+
+
+void
+ngx_lunary_pool_pause(ngx_lunary_query_t *q)
+{
+    if (q->state == NGX_LUNARY_QUERY_SENT) {
+        ngx_lunary_pipeline_pause(q->conn);
+    }
+}
+
+
+void
+ngx_lunary_pool_resume(ngx_lunary_query_t *q)
+{
+    if (q->state == NGX_LUNARY_QUERY_SENT) {
+        ngx_lunary_pipeline_resume(q->conn);
+    }
 }
 
 
@@ -190,193 +189,402 @@ ngx_lunary_pool_outdated(ngx_lunary_query_t *q)
 
 
 void
-ngx_lunary_pool_abandon(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
+ngx_lunary_pool_wake(ngx_lunary_pool_t *pool)
 {
-    switch (q->state) {
+    ngx_post_event(&pool->posted, &ngx_posted_events);
+}
 
-    case NGX_LUNARY_QUERY_WAITING:
-        ngx_lunary_waiting_remove(&pool->waiting, q);
-        break;
 
-    case NGX_LUNARY_QUERY_SENT:
-        (void) ngx_atomic_fetch_add(&pool->counts->cancels, 1);
-        ngx_lunary_conn_abandon(q->conn, q);
-        break;
+static void
+ngx_lunary_pool_posted(ngx_event_t *ev)
+{
+    ngx_lunary_pool_t *pool = ev->data;
 
-    default:
+    ngx_queue_t         *item;
+    ngx_lunary_query_t  *q;
+
+    while (!ngx_queue_empty(&pool->complete)) {
+        item = ngx_queue_head(&pool->complete);
+        q = ngx_queue_data(item, ngx_lunary_query_t, queue);
+
+        ngx_lunary_query_set_state(q, NGX_LUNARY_QUERY_DONE);
+        q->done(q, q->result);
+    }
+
+    ngx_lunary_pool_dispatch(pool);
+}
+
+
+/* sends what waits, in order, as far as there is room; connects for the rest */
+
+static void
+ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
+{
+    ngx_queue_t         *item;
+    ngx_lunary_conn_t   *c;
+    ngx_lunary_query_t  *q;
+
+    ngx_lunary_pool_unblock(pool);
+
+    item = ngx_queue_head(&pool->waiting);
+
+    while (item != ngx_queue_sentinel(&pool->waiting)) {
+
+        q = ngx_queue_data(item, ngx_lunary_query_t, queue);
+        c = ngx_lunary_pool_pick(pool, q);
+
+        if (c) {
+            (void) ngx_lunary_pipeline_send(c, q);
+
+            /* one that was not sent is still the first */
+
+            item = ngx_queue_head(&pool->waiting);
+            continue;
+        }
+
+        /* a retry that waits for a new session holds up no others */
+
+        if (q->fresh == 0) {
+            break;
+        }
+
+        item = ngx_queue_next(item);
+    }
+
+    ngx_lunary_pool_connect(pool, ngx_lunary_pool_need(pool));
+}
+
+
+/* moves queries from behind slow ones, if another connection can be had */
+
+static void
+ngx_lunary_pool_unblock(ngx_lunary_pool_t *pool)
+{
+    ngx_queue_t        *item;
+    ngx_lunary_conn_t  *c;
+
+    if (pool->nstates[NGX_LUNARY_CONN_IDLE] == 0
+        && (pool->nstates[NGX_LUNARY_CONN_FREE] == 0 || pool->down))
+    {
         return;
     }
 
-    q->state = NGX_LUNARY_QUERY_DONE;
+    ngx_lunary_pool_for(pool, NGX_LUNARY_CONN_BUSY, item) {
+
+        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+
+        if (ngx_lunary_pipeline_is_blocked(c)) {
+            ngx_lunary_pipeline_move(c);
+        }
+    }
+}
+
+
+/*
+ * an idle connection while few are busy; then the least busy one of those with
+ * quick queries, or none if these are full; then any idle one
+ */
+
+static ngx_lunary_conn_t *
+ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
+{
+    ngx_queue_t        *item;
+    ngx_lunary_conn_t  *c, *idle, *best;
+
+    idle = ngx_lunary_pool_idle(pool, q->fresh);
+
+    if (idle && pool->nstates[NGX_LUNARY_CONN_BUSY] < NGX_LUNARY_EAGER) {
+        return idle;
+    }
+
+    best = NULL;
+
+    ngx_lunary_pool_for(pool, NGX_LUNARY_CONN_BUSY, item) {
+
+        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+
+        if (c->serial < q->fresh || !ngx_lunary_pipeline_is_quick(c)) {
+            continue;
+        }
+
+        if (best == NULL
+            || ngx_lunary_pipeline_is_full(best)
+            || (c->nentries < best->nentries
+                && !ngx_lunary_pipeline_is_full(c)))
+        {
+            best = c;
+        }
+    }
+
+    if (best == NULL) {
+        return idle;
+    }
+
+    return ngx_lunary_pipeline_is_full(best) ? NULL : best;
+}
+
+
+static ngx_lunary_conn_t *
+ngx_lunary_pool_idle(ngx_lunary_pool_t *pool, ngx_uint_t serial)
+{
+    ngx_queue_t        *item;
+    ngx_lunary_conn_t  *c;
+
+    ngx_lunary_pool_for(pool, NGX_LUNARY_CONN_IDLE, item) {
+
+        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+
+        if (c->serial >= serial && !c->retire) {
+            return c;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* how many connections what waits is worth */
+
+static ngx_uint_t
+ngx_lunary_pool_need(ngx_lunary_pool_t *pool)
+{
+    ngx_uint_t          quick, shared;
+    ngx_queue_t        *item;
+    ngx_lunary_conn_t  *c;
+
+    quick = 0;
+    shared = (pool->nwaiting != 0);
+
+    ngx_lunary_pool_for(pool, NGX_LUNARY_CONN_BUSY, item) {
+
+        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+
+        if (ngx_lunary_pipeline_is_quick(c)) {
+            quick = 1;
+            shared |= (c->nentries > 1);
+        }
+    }
+
+    if (!quick) {
+        return pool->nwaiting;
+    }
+
+    /* those that wait soon find room, but for retries */
+
+    return pool->nwaiting > pool->nnew
+           || (shared && ngx_lunary_pool_live(pool) < NGX_LUNARY_EAGER);
+}
+
+
+/* the connections there are, or will soon be */
+
+static ngx_uint_t
+ngx_lunary_pool_live(ngx_lunary_pool_t *pool)
+{
+    return pool->nstates[NGX_LUNARY_CONN_CONNECTING]
+           + pool->nstates[NGX_LUNARY_CONN_IDLE]
+           + pool->nstates[NGX_LUNARY_CONN_BUSY];
+}
+
+
+static void
+ngx_lunary_pool_connect(ngx_lunary_pool_t *pool, ngx_uint_t need)
+{
+    ngx_uint_t          most;
+    ngx_msec_t          backoff;
+    ngx_queue_t        *item;
+    ngx_lunary_conn_t  *c;
+
+    /*
+     * one at a time while the database is down: of two logins that find one
+     * place left PostgreSQL may refuse both
+     */
+
+    most = pool->down ? 1 : pool->conf.connecting;
+    need = ngx_min(need, most);
+
+    while (pool->nstates[NGX_LUNARY_CONN_CONNECTING] < need
+           && pool->nstates[NGX_LUNARY_CONN_FREE])
+    {
+        backoff = ngx_lunary_hosts_backoff(&pool->hosts);
+
+        if (backoff) {
+            ngx_lunary_pool_reconnect_in(pool, backoff);
+            return;
+        }
+
+        item = ngx_queue_head(&pool->states[NGX_LUNARY_CONN_FREE]);
+        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+
+        ngx_lunary_conn_connect(c);
+    }
 }
 
 
 void
-ngx_lunary_pool_pause(ngx_lunary_query_t *q)
+ngx_lunary_pool_reconnect_in(ngx_lunary_pool_t *pool, ngx_msec_t delay)
 {
-    if (q->state == NGX_LUNARY_QUERY_SENT) {
-        ngx_lunary_conn_pause(q->conn);
+    ngx_msec_t  key;
+
+    key = ngx_current_msec + delay;
+
+    if (pool->reconnect.timer_set) {
+
+        if ((ngx_msec_int_t) (pool->reconnect.timer.key - key) <= 0) {
+            return;
+        }
+
+        ngx_del_timer(&pool->reconnect);
     }
+
+    ngx_add_timer(&pool->reconnect, delay);
+}
+
+
+/*
+ * connects also where no query waits: at the start, and while the database is
+ * down, so that its return is noticed
+ */
+
+static void
+ngx_lunary_pool_reconnect(ngx_event_t *ev)
+{
+    ngx_lunary_pool_t *pool = ev->data;
+
+    if (ngx_exiting && pool->nwaiting == 0) {
+        return;
+    }
+
+    if (pool->down || ngx_lunary_pool_live(pool) == 0) {
+        ngx_lunary_pool_connect(pool, ngx_max(pool->nwaiting, 1));
+    }
+
+    ngx_lunary_pool_dispatch(pool);
 }
 
 
 void
-ngx_lunary_pool_resume(ngx_lunary_query_t *q)
+ngx_lunary_query_set_state(ngx_lunary_query_t *q,
+    ngx_lunary_query_state_e state)
 {
-    if (q->state == NGX_LUNARY_QUERY_SENT) {
-        ngx_lunary_conn_resume(q->conn);
+    ngx_lunary_pool_t *pool = q->pool;
+
+    switch (q->state) {
+
+    case NGX_LUNARY_QUERY_WAITING:
+        ngx_queue_remove(&q->queue);
+
+        q->waited += ngx_current_msec - q->queued;
+
+        pool->nwaiting--;
+        pool->nnew -= !q->asked;
+        (void) ngx_atomic_fetch_add(&pool->gauges->waiting, -1);
+        break;
+
+    case NGX_LUNARY_QUERY_COMPLETE:
+        ngx_queue_remove(&q->queue);
+        break;
+
+    default:
+        break;
+    }
+
+    q->state = state;
+    q->conn = NULL;
+
+    switch (state) {
+
+    case NGX_LUNARY_QUERY_WAITING:
+        ngx_lunary_query_enqueue(q);
+        return;
+
+    case NGX_LUNARY_QUERY_SENT:
+
+        /* its time in the queue runs until it is the head of its pipeline */
+
+        return;
+
+    case NGX_LUNARY_QUERY_COMPLETE:
+        ngx_queue_insert_tail(&pool->complete, &q->queue);
+        ngx_lunary_pool_wake(pool);
+        break;
+
+    default:
+        break;
+    }
+
+    if (q->timer.timer_set) {
+        ngx_del_timer(&q->timer);
     }
 }
 
 
 static void
-ngx_lunary_pool_move(ngx_lunary_conn_t *c, ngx_lunary_conn_state_e state)
+ngx_lunary_query_enqueue(ngx_lunary_query_t *q)
 {
-    ngx_queue_t          *queue;
-    ngx_atomic_t         *was, *is;
-    ngx_lunary_pool_t    *pool;
-    ngx_lunary_gauges_t  *gauges;
-
-    pool = c->owner->data;
-    gauges = pool->gauges;
-
-    ngx_queue_t   *queues[] = { &pool->free, &pool->connecting, &pool->idle,
-                                &pool->busy, &pool->checking };
-    ngx_atomic_t  *gauge[] = { NULL, &gauges->connecting, &gauges->idle,
-                               &gauges->busy, &gauges->checking };
-
-    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, pool->log, 0,
-                   "lunary connection %p: %d -> %d",
-                   c, (int) c->state, (int) state);
-
-    was = gauge[c->state];
-    is = gauge[state];
-    queue = queues[state];
-
-    if (was) {
-        (void) ngx_atomic_fetch_add(was, -1);
-    }
-
-    if (is) {
-        (void) ngx_atomic_fetch_add(is, 1);
-    }
-
-    pool->nconnecting += (state == NGX_LUNARY_CONN_CONNECTING);
-    pool->nconnecting -= (c->state == NGX_LUNARY_CONN_CONNECTING);
-    pool->nbusy += (state == NGX_LUNARY_CONN_BUSY);
-    pool->nbusy -= (c->state == NGX_LUNARY_CONN_BUSY);
-
-    c->state = state;
-
-    ngx_queue_remove(&c->queue);
-    ngx_queue_insert_head(queue, &c->queue);
-
-    /* nginx closes idle connections when a worker leaves */
-
-    if (c->pg.connection) {
-        c->pg.connection->idle = (state == NGX_LUNARY_CONN_IDLE
-                                  || state == NGX_LUNARY_CONN_CHECKING);
-    }
-}
-
-
-static void
-ngx_lunary_pool_refused(ngx_lunary_conn_t *c)
-{
-    ngx_lunary_pool_t *pool = c->owner->data;
-
-    pool->failures++;
-
-    (void) ngx_atomic_fetch_add(&pool->counts->connect_failures, 1);
-    ngx_lunary_faults_count(pool->counts, c->pg.sqlstate);
-
-    ngx_lunary_faults_log(&pool->faults, c, c->pg.sqlstate,
-                          "cannot be connected to, requests wait");
-}
-
-
-static void
-ngx_lunary_pool_unreachable(ngx_lunary_conn_t *c)
-{
-    ngx_msec_t          rest;
     ngx_lunary_pool_t  *pool;
 
-    pool = c->owner->data;
+    pool = q->pool;
+    q->queued = ngx_current_msec;
 
-    if (!pool->down) {
-        pool->down = 1;
-        pool->down_since = ngx_current_msec;
+    /* one that was sent before has waited its turn */
+
+    if (q->asked) {
+        ngx_queue_insert_head(&pool->waiting, &q->queue);
+
+    } else {
+        ngx_queue_insert_tail(&pool->waiting, &q->queue);
     }
 
-    *pool->unreachable = 1;
+    pool->nwaiting++;
+    pool->nnew += !q->asked;
+    (void) ngx_atomic_fetch_add(&pool->gauges->waiting, 1);
 
-    rest = ngx_lunary_hosts_rest(&pool->hosts);
-
-    if (pool->waiting.n == 0) {
-        rest = ngx_max(rest, NGX_LUNARY_LOGIN_PACE);
+    if (!q->timer.timer_set) {
+        ngx_add_timer(&q->timer, q->waited < pool->conf.queue_timeout
+                                 ? pool->conf.queue_timeout - q->waited : 1);
     }
 
-    ngx_lunary_dispatch_reconnect_in(pool, ngx_max(rest, 1));
+    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, q->log, 0,
+                   "lunary query queued, pool %ui, waiting %ui, again %d",
+                   pool->number, pool->nwaiting, (int) q->asked);
 }
 
 
-static void
-ngx_lunary_pool_connected(ngx_lunary_conn_t *c)
+void
+ngx_lunary_query_complete(ngx_lunary_query_t *q, ngx_lunary_result_e result)
 {
-    ngx_lunary_pool_t *pool = c->owner->data;
+    q->result = result;
 
-    (void) ngx_atomic_fetch_add(&pool->counts->connects, 1);
+    ngx_lunary_query_set_state(q, NGX_LUNARY_QUERY_COMPLETE);
+}
 
-    *pool->unreachable = 0;
 
-    if (pool->down) {
-        pool->down = 0;
-        pool->faults.time = 0;
+void
+ngx_lunary_query_requeue(ngx_lunary_query_t *q)
+{
+    ngx_log_debug1(NGX_LOG_DEBUG_EVENT, q->log, 0,
+                   "lunary query requeued, connection %ui", q->conn->number);
 
-        ngx_log_error(NGX_LOG_NOTICE, pool->log, 0,
-                      "database \"%V\" is back after %M ms "
-                      "and %ui attempts to connect",
-                      ngx_lunary_walk_label(&c->walk),
-                      ngx_current_msec - pool->down_since, pool->failures);
+    q->waited += ngx_current_msec - q->sent;
+
+    ngx_lunary_query_set_state(q, NGX_LUNARY_QUERY_WAITING);
+}
+
+
+/* it waited too long, in the queue or behind others in a pipeline */
+
+static void
+ngx_lunary_query_timer(ngx_event_t *ev)
+{
+    ngx_lunary_query_t *q = ev->data;
+
+    ngx_log_debug0(NGX_LOG_DEBUG_EVENT, q->log, 0, "lunary queue timed out");
+
+    if (q->state == NGX_LUNARY_QUERY_SENT) {
+        q->waited += ngx_current_msec - q->sent;
+        ngx_lunary_pipeline_forget(q->conn, q);
     }
 
-    pool->failures = 0;
-}
-
-
-static void
-ngx_lunary_pool_usable(ngx_lunary_conn_t *c)
-{
-    ngx_lunary_dispatch(c->owner->data);
-}
-
-
-static void
-ngx_lunary_pool_finished(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
-{
-    ngx_lunary_query_done(q, NGX_LUNARY_OK);
-}
-
-
-/* those behind a slow query go elsewhere, if there is anywhere to go */
-
-static void
-ngx_lunary_pool_slow(ngx_lunary_conn_t *c)
-{
-    ngx_lunary_pool_t *pool = c->owner->data;
-
-    if (!ngx_queue_empty(&pool->idle)
-        || (!ngx_queue_empty(&pool->free) && !pool->down))
-    {
-        ngx_lunary_conn_recall(c);
-    }
-
-    ngx_lunary_dispatch(pool);
-}
-
-
-static void
-ngx_lunary_pool_gone(ngx_lunary_conn_t *c)
-{
-    ngx_lunary_dispatch(c->owner->data);
+    ngx_lunary_query_complete(q, NGX_LUNARY_QUEUE_TIMEOUT);
 }

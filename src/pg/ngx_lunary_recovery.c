@@ -2,41 +2,49 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
-#include "ngx_lunary_conn.h"
 #include "ngx_lunary_recovery.h"
-#include "ngx_lunary_session.h"
-#include "ngx_lunary_sqlstate.h"
 
 
-/* the schema is looked at anew no more often */
-#define NGX_LUNARY_SCHEMA_PACE  1000
+/* milliseconds; sessions are not replaced more often for their schema */
+#define NGX_LUNARY_RENEW_PACE   1000
+
+/* the same line is not logged more often */
+#define NGX_LUNARY_LOG_PACE     10000
+
+/* while no query waits, a database that is down is tried so often */
+#define NGX_LUNARY_LOGIN_PACE   2000
 
 
 static const char *ngx_lunary_recovery_consequence(ngx_lunary_query_t *q,
     const char *sqlstate);
-static void ngx_lunary_recovery_judge(ngx_lunary_pool_t *pool,
-    ngx_lunary_conn_t *c, ngx_lunary_verdict_e verdict);
-static void ngx_lunary_recovery_retry(ngx_lunary_pool_t *pool,
-    ngx_lunary_query_t *q, ngx_lunary_result_e otherwise);
-static void ngx_lunary_recovery_retire(ngx_lunary_pool_t *pool,
-    ngx_lunary_conn_t *c);
+static void ngx_lunary_recovery_session(ngx_lunary_conn_t *c,
+    ngx_lunary_error_e error);
+static void ngx_lunary_recovery_retry(ngx_lunary_query_t *q,
+    ngx_lunary_result_e otherwise);
+static void ngx_lunary_recovery_retire(ngx_lunary_conn_t *c);
+static void ngx_lunary_recovery_log(ngx_lunary_conn_t *c,
+    const char *sqlstate, const char *what);
+static void ngx_lunary_recovery_count(ngx_lunary_pool_t *pool,
+    const char *sqlstate);
 
 
 void
 ngx_lunary_recovery_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     const char *sqlstate)
 {
-    ngx_lunary_pool_t     *pool;
-    ngx_lunary_verdict_e   verdict;
+    ngx_lunary_error_e  error;
 
-    pool = c->owner->data;
-    verdict = ngx_lunary_sqlstate_verdict(sqlstate);
+    error = ngx_lunary_sqlstate_error(sqlstate);
 
-    ngx_lunary_faults_count(pool->counts, sqlstate);
-    ngx_lunary_faults_log(&pool->faults, c, sqlstate,
-                          ngx_lunary_recovery_consequence(q, sqlstate));
+    if (q && q->column && *sqlstate == '\0') {
+        ngx_lunary_pg_error(&c->pg, "", q->column);
+    }
 
-    ngx_lunary_recovery_judge(pool, c, verdict);
+    ngx_lunary_recovery_count(c->pool, sqlstate);
+    ngx_lunary_recovery_log(c, sqlstate,
+                            ngx_lunary_recovery_consequence(q, sqlstate));
+
+    ngx_lunary_recovery_session(c, error);
 
     if (q == NULL) {
         return;
@@ -45,23 +53,22 @@ ngx_lunary_recovery_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     ngx_cpystrn((u_char *) q->sqlstate, (u_char *) sqlstate,
                 NGX_LUNARY_SQLSTATE_LEN);
 
-    switch (verdict) {
+    switch (error) {
 
-    case NGX_LUNARY_VERDICT_UNAVAILABLE:
-        ngx_lunary_recovery_retry(pool, q, NGX_LUNARY_UNAVAILABLE);
+    case NGX_LUNARY_ERROR_UNAVAILABLE:
+        ngx_lunary_recovery_retry(q, NGX_LUNARY_UNAVAILABLE);
         return;
 
-    case NGX_LUNARY_VERDICT_PREPARE:
-        ngx_lunary_recovery_retry(pool, q, NGX_LUNARY_FAILED);
+    case NGX_LUNARY_ERROR_PREPARE:
+        ngx_lunary_recovery_retry(q, NGX_LUNARY_FAILED);
         return;
 
-    case NGX_LUNARY_VERDICT_TIMEOUT:
-        ngx_lunary_query_done(q, NGX_LUNARY_TIMEOUT);
+    case NGX_LUNARY_ERROR_TIMEOUT:
+        ngx_lunary_query_complete(q, NGX_LUNARY_TIMEOUT);
         return;
 
-    case NGX_LUNARY_VERDICT_SCHEMA:
-    case NGX_LUNARY_VERDICT_FAILED:
-        ngx_lunary_query_done(q, NGX_LUNARY_FAILED);
+    default:
+        ngx_lunary_query_complete(q, NGX_LUNARY_FAILED);
     }
 }
 
@@ -72,205 +79,303 @@ static const char *
 ngx_lunary_recovery_consequence(ngx_lunary_query_t *q, const char *sqlstate)
 {
     if (q == NULL) {
-        return "failed a query that nobody waited for";
+        return "failed an abandoned query";
     }
 
-    switch (ngx_lunary_sqlstate_verdict(sqlstate)) {
+    if (q->committed) {
+        return *sqlstate ? "failed a query, the response is cut"
+                         : "returned an invalid value, the response is cut";
+    }
 
-    case NGX_LUNARY_VERDICT_UNAVAILABLE:
-    case NGX_LUNARY_VERDICT_PREPARE:
-        return q->retried || q->committed ? "failed a query, given up"
-                                          : "failed a query, sent again";
+    switch (ngx_lunary_sqlstate_error(sqlstate)) {
 
-    case NGX_LUNARY_VERDICT_TIMEOUT:
-        return "cancelled a query, answered with 504";
+    case NGX_LUNARY_ERROR_UNAVAILABLE:
+    case NGX_LUNARY_ERROR_PREPARE:
+        return q->retried ? "failed a query again, it is given up"
+                          : "failed a query, it is sent again";
+
+    case NGX_LUNARY_ERROR_TIMEOUT:
+        return "cancelled a query";
 
     default:
-        return *sqlstate ? "failed a query, answered with 500"
-                         : "gave a row that cannot be, answered with 500";
+        return *sqlstate ? "failed a query" : "returned an invalid value";
     }
 }
 
 
-/* what becomes of the connection, and of the others */
+/* what becomes of the session, and of the others */
 
 static void
-ngx_lunary_recovery_judge(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c,
-    ngx_lunary_verdict_e verdict)
+ngx_lunary_recovery_session(ngx_lunary_conn_t *c, ngx_lunary_error_e error)
 {
-    switch (verdict) {
+    switch (error) {
 
-    case NGX_LUNARY_VERDICT_UNAVAILABLE:
-        c->retire = 1;
+    case NGX_LUNARY_ERROR_UNAVAILABLE:
+        ngx_lunary_conn_retire(c);
         return;
 
-    case NGX_LUNARY_VERDICT_PREPARE:
-        c->retire = 1;
-        ngx_lunary_recovery_renew(pool);
+    case NGX_LUNARY_ERROR_PREPARE:
+        ngx_lunary_conn_retire(c);
+        ngx_lunary_recovery_renew(c->pool);
         return;
 
-    case NGX_LUNARY_VERDICT_TIMEOUT:
+    case NGX_LUNARY_ERROR_TIMEOUT:
         return;
 
-    case NGX_LUNARY_VERDICT_SCHEMA:
-        ngx_lunary_recovery_renew(pool);
+    case NGX_LUNARY_ERROR_SCHEMA:
+        ngx_lunary_recovery_renew(c->pool);
         /* fall through */
 
-    case NGX_LUNARY_VERDICT_FAILED:
-        ngx_lunary_recovery_retire(pool, c);
+    default:
+        ngx_lunary_recovery_retire(c);
     }
 }
 
 
 void
-ngx_lunary_recovery_late(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
+ngx_lunary_recovery_timeout(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
 {
-    ngx_lunary_pool_t *pool = c->owner->data;
+    (void) ngx_atomic_fetch_add(&c->pool->counts->cancels, 1);
 
-    (void) ngx_atomic_fetch_add(&pool->counts->cancels, 1);
+    ngx_lunary_pg_error(&c->pg, "", "lunary_query_timeout");
 
-    ngx_cpystrn(c->pg.reason, (u_char *) "lunary_query_timeout",
-                NGX_LUNARY_PG_REASON_LEN);
+    ngx_lunary_recovery_log(c, "", q->committed
+                            ? "did not finish a query in time, "
+                              "the response is cut"
+                            : "did not finish a query in time");
 
-    ngx_lunary_faults_log(&pool->faults, c, "",
-                          "did not finish a query in time, "
-                          "stopped and answered with 504");
-
-    ngx_lunary_query_done(q, NGX_LUNARY_TIMEOUT);
+    ngx_lunary_query_complete(q, NGX_LUNARY_TIMEOUT);
 }
 
 
 void
-ngx_lunary_recovery_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
-    ngx_uint_t head)
+ngx_lunary_recovery_interrupted(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
 {
-    ngx_lunary_pool_t *pool = c->owner->data;
-
-    /* nobody had begun with it: that was no try, it waited all the time */
-
-    if (!head) {
-        q->waited += ngx_current_msec - q->sent;
-
-        ngx_lunary_waiting_add(&pool->waiting, q, 1);
-        ngx_lunary_waiting_time(&pool->waiting, q);
-        return;
-    }
-
     ngx_cpystrn((u_char *) q->sqlstate, (u_char *) c->pg.sqlstate,
                 NGX_LUNARY_SQLSTATE_LEN);
 
-    ngx_lunary_recovery_retry(pool, q, NGX_LUNARY_UNAVAILABLE);
+    ngx_lunary_recovery_retry(q, NGX_LUNARY_UNAVAILABLE);
 }
 
 
-/* once, on a session begun from now on: one under way may share the fault */
+/* once, on a session begun from now on: one under way may fail the same way */
 
 static void
-ngx_lunary_recovery_retry(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q,
-    ngx_lunary_result_e otherwise)
+ngx_lunary_recovery_retry(ngx_lunary_query_t *q, ngx_lunary_result_e otherwise)
 {
     if (q->retried || q->committed) {
-        ngx_lunary_query_done(q, otherwise);
+        ngx_lunary_query_complete(q, otherwise);
         return;
     }
 
-    (void) ngx_atomic_fetch_add(&pool->counts->retries, 1);
+    (void) ngx_atomic_fetch_add(&q->pool->counts->retries, 1);
 
     q->retried = 1;
-    q->fresh = pool->owner.serial + 1;
+    q->fresh = q->pool->serial + 1;
 
     if (q->rows) {
-        q->again(q);
+        q->reset(q);
     }
 
-    ngx_lunary_waiting_add(&pool->waiting, q, 1);
-    ngx_lunary_waiting_time(&pool->waiting, q);
+    ngx_lunary_query_set_state(q, NGX_LUNARY_QUERY_WAITING);
 }
 
 
 /*
- * nobody knows what else is wrong with a session that gave a 500.  Where one
- * made since did no better it may finish its moment, lest each request makes
- * its own
+ * what else is wrong with a session that failed a query is not known.  Keep a
+ * session younger than 1 s if it was made after the last one was retired for
+ * this: else each query that fails costs a login
  */
 
 static void
-ngx_lunary_recovery_retire(ngx_lunary_pool_t *pool, ngx_lunary_conn_t *c)
+ngx_lunary_recovery_retire(ngx_lunary_conn_t *c)
 {
+    ngx_lunary_pool_t  *pool;
+
+    pool = c->pool;
+
     if (pool->renewed && c->serial >= pool->renewed
-        && ngx_current_msec - c->started < NGX_LUNARY_SCHEMA_PACE)
+        && ngx_current_msec - c->started < NGX_LUNARY_RENEW_PACE)
     {
-        c->expires = c->started + NGX_LUNARY_SCHEMA_PACE;
+        c->expires = c->started + NGX_LUNARY_RENEW_PACE;
         return;
     }
 
-    c->retire = 1;
+    ngx_lunary_conn_retire(c);
 
     if (c->serial >= pool->renewed) {
-        pool->renewed = pool->owner.serial + 1;
+        pool->renewed = pool->serial + 1;
     }
 }
 
-
-/* all sessions are to be made anew, but not again and again */
 
 void
 ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool)
 {
-    ngx_uint_t          i;
-    ngx_lunary_conn_t  *c;
+    ngx_uint_t  i;
 
     if (pool->renewed
-        && ngx_current_msec - pool->renewed_time < NGX_LUNARY_SCHEMA_PACE)
+        && ngx_current_msec - pool->renewed_time < NGX_LUNARY_RENEW_PACE)
     {
         return;
     }
 
-    pool->renewed = pool->owner.serial + 1;
+    pool->renewed = pool->serial + 1;
     pool->renewed_time = ngx_current_msec;
 
     for (i = 0; i < pool->conf.max; i++) {
-        pool->conns[i].retire = 1;
-    }
-
-    /* none of them takes what the end of another lets go */
-
-    for (i = 0; i < pool->conf.max; i++) {
-        c = &pool->conns[i];
-
-        if (c->state == NGX_LUNARY_CONN_IDLE && c->nflights == 0) {
-            ngx_lunary_session_end(c);
-        }
+        ngx_lunary_conn_retire(&pool->conns[i]);
     }
 }
 
 
 void
-ngx_lunary_recovery_broke(ngx_lunary_conn_t *c)
+ngx_lunary_recovery_lost(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t          i;
-    ngx_lunary_conn_t  *other;
+    ngx_queue_t        *idle, *item;
     ngx_lunary_pool_t  *pool;
 
-    pool = c->owner->data;
+    pool = c->pool;
 
     (void) ngx_atomic_fetch_add(&pool->counts->lost, 1);
 
-    ngx_lunary_faults_count(pool->counts, c->pg.sqlstate);
-    ngx_lunary_faults_log(&pool->faults, c, c->pg.sqlstate,
-                          "broke a connection, the others are checked");
+    ngx_lunary_recovery_count(pool, c->pg.sqlstate);
+    ngx_lunary_recovery_log(c, c->pg.sqlstate,
+                            "closed a connection, the others are checked");
 
-    /* where one is lost, the others may be without a word of it yet */
+    /* the others may be lost, too, with no event to tell of it */
 
-    for (i = 0; i < pool->conf.max; i++) {
-        other = &pool->conns[i];
+    idle = &pool->states[NGX_LUNARY_CONN_IDLE];
 
-        if (other->state == NGX_LUNARY_CONN_IDLE && !other->retire) {
-            ngx_lunary_conn_check(other);
-        }
+    while (!ngx_queue_empty(idle)) {
+        item = ngx_queue_head(idle);
+        ngx_lunary_conn_check(ngx_queue_data(item, ngx_lunary_conn_t, queue));
     }
 
-    /* without any left, it is soon known whether new ones can be had */
+    /* where none is left, find out whether another can be had */
 
-    ngx_lunary_dispatch_reconnect_in(pool, 1);
+    ngx_lunary_pool_reconnect_in(pool, 1);
+}
+
+
+void
+ngx_lunary_recovery_refused(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pool_t *pool = c->pool;
+
+    pool->failures++;
+
+    (void) ngx_atomic_fetch_add(&pool->counts->connect_failures, 1);
+    ngx_lunary_recovery_count(pool, c->pg.sqlstate);
+
+    ngx_lunary_recovery_log(c, c->pg.sqlstate,
+                            "cannot be connected to, requests wait");
+}
+
+
+void
+ngx_lunary_recovery_unreachable(ngx_lunary_conn_t *c)
+{
+    ngx_msec_t          backoff;
+    ngx_lunary_pool_t  *pool;
+
+    pool = c->pool;
+
+    if (!pool->down) {
+        pool->down = 1;
+        pool->down_since = ngx_current_msec;
+    }
+
+    *pool->unreachable = 1;
+
+    backoff = ngx_lunary_hosts_backoff(&pool->hosts);
+
+    if (pool->nwaiting == 0) {
+        backoff = ngx_max(backoff, NGX_LUNARY_LOGIN_PACE);
+    }
+
+    ngx_lunary_pool_reconnect_in(pool, ngx_max(backoff, 1));
+}
+
+
+void
+ngx_lunary_recovery_connected(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pool_t *pool = c->pool;
+
+    (void) ngx_atomic_fetch_add(&pool->counts->connects, 1);
+
+    *pool->unreachable = 0;
+
+    if (pool->down) {
+        pool->down = 0;
+        pool->last_error.time = 0;
+
+        ngx_log_error(NGX_LOG_NOTICE, pool->log, 0,
+                      "database \"%V\" is back after %M ms "
+                      "and %ui attempts to connect",
+                      ngx_lunary_conn_label(c),
+                      ngx_current_msec - pool->down_since, pool->failures);
+    }
+
+    pool->failures = 0;
+}
+
+
+/* one line a failure; the same again within a while is counted, not logged */
+
+static void
+ngx_lunary_recovery_log(ngx_lunary_conn_t *c, const char *sqlstate,
+    const char *what)
+{
+    u_char                    repeated[64], *p;
+    ngx_uint_t                loggable;
+    ngx_lunary_last_error_t  *last;
+
+    last = &c->pool->last_error;
+
+    if (last->time && last->what == what
+        && ngx_strcmp(last->sqlstate, sqlstate) == 0
+        && ngx_current_msec - last->time < NGX_LUNARY_LOG_PACE)
+    {
+        last->repeated++;
+        return;
+    }
+
+    p = repeated;
+
+    if (last->repeated) {
+        p = ngx_snprintf(p, sizeof(repeated) - 1, ", repeated %ui times before",
+                         last->repeated);
+    }
+
+    *p = '\0';
+
+    loggable = c->pg.reason[0] && ngx_lunary_sqlstate_is_loggable(sqlstate);
+
+    ngx_log_error(NGX_LOG_ERR, c->pool->log, 0,
+                  "database \"%V\" %s (SQLSTATE %s%s%s)%s",
+                  ngx_lunary_conn_label(c), what, *sqlstate ? sqlstate : "-",
+                  loggable ? ": " : "",
+                  loggable ? c->pg.reason : (u_char *) "", repeated);
+
+    ngx_cpystrn((u_char *) last->sqlstate, (u_char *) sqlstate,
+                NGX_LUNARY_SQLSTATE_LEN);
+
+    last->what = what;
+    last->time = ngx_current_msec;
+    last->repeated = 0;
+}
+
+
+static void
+ngx_lunary_recovery_count(ngx_lunary_pool_t *pool, const char *sqlstate)
+{
+    ngx_uint_t  class;
+
+    if (*sqlstate) {
+        class = ngx_lunary_sqlstate_class(sqlstate);
+
+        (void) ngx_atomic_fetch_add(&pool->counts->sqlstate[class], 1);
+    }
 }

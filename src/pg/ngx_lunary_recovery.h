@@ -1,7 +1,7 @@
 
 /*
- * What becomes of queries and sessions that fail.  These are a pool's parts of
- * ngx_lunary_owner_t.
+ * What a failure does to the query, the connection and the pool, and the one
+ * line about it in the error log.
  */
 
 
@@ -11,17 +11,29 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
-#include "ngx_lunary_dispatch.h"
+#include "ngx_lunary_pool.h"
 
 
+/* a query failed; "q" is NULL where it was abandoned */
 void ngx_lunary_recovery_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     const char *sqlstate);
-void ngx_lunary_recovery_late(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
-void ngx_lunary_recovery_stranded(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
-    ngx_uint_t head);
-void ngx_lunary_recovery_broke(ngx_lunary_conn_t *c);
 
-/* replaces all sessions, but not more often than once a second */
+/* a query ran out of time */
+void ngx_lunary_recovery_timeout(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
+
+/* the session ended with the query at the head of its pipeline */
+void ngx_lunary_recovery_interrupted(ngx_lunary_conn_t *c,
+    ngx_lunary_query_t *q);
+
+/* a session was lost */
+void ngx_lunary_recovery_lost(ngx_lunary_conn_t *c);
+
+/* a host could not be connected to; no host could; a session was made */
+void ngx_lunary_recovery_refused(ngx_lunary_conn_t *c);
+void ngx_lunary_recovery_unreachable(ngx_lunary_conn_t *c);
+void ngx_lunary_recovery_connected(ngx_lunary_conn_t *c);
+
+/* retires all sessions, but not more often than once a second */
 void ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool);
 
 

@@ -4,8 +4,8 @@
 #include "ngx_lunary_sqlstate.h"
 
 
-ngx_lunary_verdict_e
-ngx_lunary_sqlstate_verdict(const char *sqlstate)
+ngx_lunary_error_e
+ngx_lunary_sqlstate_error(const char *sqlstate)
 {
     static const char  *unavailable[] = {
         "08", "28", "53", "3D000", "57P01", "57P02", "57P03", "57P04", "57P05",
@@ -18,44 +18,44 @@ ngx_lunary_sqlstate_verdict(const char *sqlstate)
         if (ngx_strncmp(sqlstate, unavailable[i], ngx_strlen(unavailable[i]))
             == 0)
         {
-            return NGX_LUNARY_VERDICT_UNAVAILABLE;
+            return NGX_LUNARY_ERROR_UNAVAILABLE;
         }
     }
 
     if (ngx_strcmp(sqlstate, "26000") == 0
         || ngx_strcmp(sqlstate, "0A000") == 0)
     {
-        return NGX_LUNARY_VERDICT_PREPARE;
+        return NGX_LUNARY_ERROR_PREPARE;
     }
 
     if (ngx_strcmp(sqlstate, "57014") == 0
         || ngx_strcmp(sqlstate, "55P03") == 0)
     {
-        return NGX_LUNARY_VERDICT_TIMEOUT;
+        return NGX_LUNARY_ERROR_TIMEOUT;
     }
 
     if (ngx_strncmp(sqlstate, "42", 2) == 0) {
-        return NGX_LUNARY_VERDICT_SCHEMA;
+        return NGX_LUNARY_ERROR_SCHEMA;
     }
 
-    return NGX_LUNARY_VERDICT_FAILED;
+    return NGX_LUNARY_ERROR_FAILED;
 }
 
 
 ngx_uint_t
-ngx_lunary_sqlstate_is_told(const char *sqlstate)
+ngx_lunary_sqlstate_is_loggable(const char *sqlstate)
 {
     ngx_uint_t  i;
 
-    static const char  *told[] = { "08", "0A", "25", "26", "28", "3D", "40",
+    static const char  *loggable[] = { "08", "0A", "25", "26", "28", "3D", "40",
                                    "42", "53", "55", "57", NULL };
 
     if (*sqlstate == '\0') {
         return 1;
     }
 
-    for (i = 0; told[i]; i++) {
-        if (ngx_strncmp(sqlstate, told[i], 2) == 0) {
+    for (i = 0; loggable[i]; i++) {
+        if (ngx_strncmp(sqlstate, loggable[i], 2) == 0) {
             return 1;
         }
     }

@@ -24,18 +24,18 @@
 /* what becomes of a query that failed with it */
 
 typedef enum {
-    NGX_LUNARY_VERDICT_UNAVAILABLE = 0,  /* again; then 503 */
-    NGX_LUNARY_VERDICT_PREPARE,          /* again, prepared anew; then 500 */
-    NGX_LUNARY_VERDICT_TIMEOUT,          /* 504 */
-    NGX_LUNARY_VERDICT_SCHEMA,           /* 500, all sessions look anew */
-    NGX_LUNARY_VERDICT_FAILED            /* 500 */
-} ngx_lunary_verdict_e;
+    NGX_LUNARY_ERROR_UNAVAILABLE = 0,  /* again; then 503 */
+    NGX_LUNARY_ERROR_PREPARE,          /* again, prepared anew; then 500 */
+    NGX_LUNARY_ERROR_TIMEOUT,          /* 504 */
+    NGX_LUNARY_ERROR_SCHEMA,           /* 500, all sessions look anew */
+    NGX_LUNARY_ERROR_FAILED            /* 500 */
+} ngx_lunary_error_e;
 
 
-ngx_lunary_verdict_e ngx_lunary_sqlstate_verdict(const char *sqlstate);
+ngx_lunary_error_e ngx_lunary_sqlstate_error(const char *sqlstate);
 
 /* 1: the server's text speaks of the server, and quotes no value; else 0 */
-ngx_uint_t ngx_lunary_sqlstate_is_told(const char *sqlstate);
+ngx_uint_t ngx_lunary_sqlstate_is_loggable(const char *sqlstate);
 
 /*
  * the place of its class among NGX_LUNARY_SQLSTATE_CLASSES counters: "57P01"

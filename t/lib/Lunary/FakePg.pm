@@ -254,7 +254,7 @@ my %modes = (
                       qr/200|50[034]/],
 
     # what prepares a session
-    session_error => ['session', instead($error, ready()), 503],
+    session_error => ['session', instead($error, ready()), 200],
     session_fatal => ['session', instead($fatal, undef), 503],
     session_gone  => ['session', instead(undef), 503],
     session_mute  => ['session', instead(), 503],
