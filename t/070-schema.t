@@ -11,7 +11,8 @@ use JSON::Validator;
 use JSON::XS ();
 use Lunary::Nginx;
 use Lunary::Test;
-use Lunary::System qw( free_port );
+use Lunary::Session qw( token );
+use Lunary::System qw( free_port write_file );
 use Test::More;
 use YAML::XS ();
 
@@ -29,7 +30,8 @@ is_deeply([map { "$_" } @{ $schema->errors }], [],
 
 my $nowhere = free_port();
 my $nginx = Lunary::Nginx->new(
-    http => 'lunary_database "' . pg()->conninfo . '";',
+    http => 'lunary_database "' . pg()->conninfo . '";'
+            . ' lunary_jwt_secret_file secret;',
     config => <<"EOF_CONFIG");
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related\$" {
             lunary_related_runs \$run_id;
@@ -45,6 +47,10 @@ my $nginx = Lunary::Nginx->new(
         }
 EOF_CONFIG
 
+my $secret = 'a secret of the tests, 32 bytes+';
+
+write_file("$nginx->{dir}/secret", $secret);
+chmod 0600, "$nginx->{dir}/secret";
 $nginx->start;
 
 my $client = $nginx->client;
@@ -90,6 +96,16 @@ my $ids = pg()->dbh->selectcol_arrayref(q{
                              and ended_at >= '0001-01-01 00:00:00+00')
     order by id}, undef, project('alpha'));
 
+# by an account of the project alpha
+sub by_session {
+    my ($method, $n, %claims) = @_;
+
+    return $client->exchange($method,
+        related_uri($n) . '?projectId=' . project('alpha'),
+        Authorization => 'Bearer ' . token(secret => $secret,
+                                           claims => \%claims));
+}
+
 valid($client->related($_, key('alpha')), 'get', 200, "run $_")
     for @$ids, run_id(90000);
 
@@ -103,6 +119,12 @@ valid($client->related(run_id(101), $_), 'get', 401, "key $_")
         'cccccccc-ffff-4000-8000-00000000dead';
 valid($client->related(run_id(999), key('alpha')), 'get', 404, 'no run');
 valid($client->related('x', key('alpha')), 'get', 404, 'no UUID');
+valid(by_session('GET', $_), 'get', 200, "session, run $_") for 101, 999;
+valid(by_session('HEAD', $_), 'head', 200, "session, HEAD $_") for 101, 999;
+valid(by_session('GET', 101, exp => 1), 'get', 401, 'session, expired');
+valid(by_session('GET', 101, nbf => 1e10), 'get', 401, 'session, not yet');
+valid(by_session('GET', 101, userId => run_id(1)), 'get', 401,
+      'session, no member');
 valid($client->exchange('POST', related_uri(101)), 'get', 405, 'POST');
 valid($client->get('/down' . related_uri(101),
                    Authorization => 'Bearer ' . key('alpha')),
@@ -194,6 +216,8 @@ my ($parameter) = map { resolve($api, $_) }
     @{ $api->{paths}{$path}{parameters} // $get->{parameters} };
 is_deeply([@$parameter{qw( in name )}, $parameter->{schema}{type}],
           [qw( path id string )], 'the id is described');
+ok((grep { exists $_->{DashboardSession} } @{ $get->{security} }),
+   'the session is described');
 
 
 # and the published page itself, where it lies beside the repository
