@@ -19,6 +19,8 @@ static char *ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static void ngx_http_lunary_inherit(ngx_http_core_loc_conf_t *clcf,
     ngx_http_lunary_loc_conf_t *prev, ngx_http_lunary_loc_conf_t *conf);
+static ngx_http_handler_pt ngx_http_lunary_content_handler(
+    ngx_http_lunary_loc_conf_t *conf);
 static char *ngx_http_lunary_merge_pool(ngx_conf_t *cf,
     ngx_http_lunary_loc_conf_t *conf);
 static ngx_lunary_pool_t *ngx_http_lunary_find_pool(ngx_conf_t *cf,
@@ -372,7 +374,19 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_OK;
     }
 
-    if (conf->directive.len == 0 || conf->status == 1) {
+    if (conf->directive.len == 0) {
+        return NGX_CONF_OK;
+    }
+
+    if (clcf->handler != ngx_http_lunary_content_handler(conf)) {
+        ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                      "the \"%V\" directive in %s:%ui is in a location that "
+                      "a later directive, such as \"proxy_pass\", serves too",
+                      &conf->directive, conf->file, conf->line);
+        return NGX_CONF_ERROR;
+    }
+
+    if (conf->status == 1) {
         return NGX_CONF_OK;
     }
 
@@ -394,9 +408,16 @@ ngx_http_lunary_inherit(ngx_http_core_loc_conf_t *clcf,
     conf->line = prev->line;
 
     if (clcf->lmt_excpt && clcf->handler == NULL && conf->directive.len) {
-        clcf->handler = conf->status ? ngx_http_lunary_status_handler
-                                     : ngx_http_lunary_handler;
+        clcf->handler = ngx_http_lunary_content_handler(conf);
     }
+}
+
+
+static ngx_http_handler_pt
+ngx_http_lunary_content_handler(ngx_http_lunary_loc_conf_t *conf)
+{
+    return conf->status ? ngx_http_lunary_status_handler
+                        : ngx_http_lunary_handler;
 }
 
 
@@ -615,7 +636,7 @@ ngx_http_lunary_related_runs(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
-/* makes a location ours, once, and remembers where that was written */
+/* sets the content handler of a location, and keeps where that is written */
 
 static char *
 ngx_http_lunary_handle(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *llcf,
@@ -628,13 +649,19 @@ ngx_http_lunary_handle(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *llcf,
         return "is duplicate, or beside another that serves the location";
     }
 
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (clcf->handler) {
+        return "is in a location that another directive, such as "
+               "\"proxy_pass\", serves already";
+    }
+
+    clcf->handler = handler;
+
     value = cf->args->elts;
     llcf->directive = value[0];
     llcf->file = cf->conf_file->file.name.data;
     llcf->line = cf->conf_file->line;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = handler;
 
     return NGX_CONF_OK;
 }

@@ -190,6 +190,34 @@ bad('lunary_related_runs x;', qr/is not allowed here/);
 bad('lunary_status;', qr/is not allowed here/);
 
 
+# another content handler in the location, in either order
+
+for my $ours ('lunary_database "host=/x"; lunary_related_runs a;',
+              'lunary_status;',
+              'lunary_database "host=/x"; lunary_status ready;') {
+    for my $other ('proxy_pass http://127.0.0.1:1;', 'stub_status;',
+                   'fastcgi_pass 127.0.0.1:1;', 'empty_gif;') {
+        for my $directive ("$ours $other", "$other $ours") {
+            my ($status, $output) = conf(location => $directive);
+
+            isnt($status, 0, "refused: $directive");
+            like($output, qr/\[emerg\] .*"lunary_(?:related_runs|status)" .*(?x:
+                             in\ a\ location\ that).*serves/,
+                 "reason: $directive");
+            like($output, qr/nginx\.conf:8\b/, "file and line: $directive");
+        }
+    }
+}
+
+# but a block in the location may have one
+for my $block ('if ($arg_x) { proxy_pass http://127.0.0.1:1; }',
+               'limit_except GET { proxy_pass http://127.0.0.1:1; }') {
+    my ($status) = conf(location => 'lunary_database "host=/x"; '
+                                    . "lunary_related_runs a; $block");
+    is($status, 0, "accepted: $block");
+}
+
+
 # in a location
 
 for (['lunary_related_runs;', qr/invalid number of arguments/],

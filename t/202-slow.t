@@ -341,7 +341,7 @@ $in->rest(seconds => 5);
 ok(!$in->{whole} && $in->{over}, 'no place for the file: cut off');
 unlike($in->{tail}, qr/\]\z/, 'no place for the file: no closing bracket');
 ok(free('gone'), 'no place for the file: the connection is free');
-like(read_file($nginx->{log}), qr/the answer is cut off/,
+like(read_file($nginx->{log}), qr/the response is cut off/,
      'no place for the file: logged');
 ok(ask("/gone$uri", rcvbuf => undef)->rest->{over}, 'and again');
 ok(ask("/gone$small")->rest->{whole}, 'no place for the file: small ones go');

@@ -183,8 +183,8 @@ for my $how ([terminated => \&terminate], [cancelled => \&cancel],
 }
 
 my $log = $nginx->log_since($mark);
-like($log, qr/failed in mid-answer \(SQLSTATE 57P01\)/, 'logged: terminated');
-like($log, qr/failed in mid-answer \(SQLSTATE 57014\)/, 'logged: cancelled');
+like($log, qr/cut off: the query failed, SQLSTATE 57P01/, 'logged: terminated');
+like($log, qr/cut off: the query failed, SQLSTATE 57014/, 'logged: cancelled');
 
 # a stream that is reset does not end its connection
 {
@@ -275,7 +275,7 @@ for my $case (['1.1', 'eof'], ['1.0', 'reset']) {
     broken($in, "a file not read, HTTP/$version", $closed);
     like($nginx->log_since($mark), qr/thread pool "nowhere" not found/,
          "a file not read, HTTP/$version: why");
-    like($nginx->log_since($mark), qr/the answer is cut off/,
+    like($nginx->log_since($mark), qr/the response is cut off/,
          "a file not read, HTTP/$version: logged");
 }
 

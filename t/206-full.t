@@ -170,7 +170,7 @@ sub cut {
     like($why[0], qr/No space left on device|has written only/,
          "$name: that says what");
     is(scalar @cut, 1, "$name: one line of what came of it");
-    like($cut[0], qr/the answer is cut off.*\/related/,
+    like($cut[0], qr/the response is cut off.*\/related/,
          "$name: that says what, and of which request");
 
     ok(idle($pg, 10), "$name: no connection is busy");

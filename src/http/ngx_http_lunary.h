@@ -13,11 +13,12 @@
 #include "ngx_http_lunary_stream.h"
 
 
-/* where a request ended, as $lunary_outcome tells and the metrics count */
+/* what became of a request: $lunary_outcome and the metrics */
 
 typedef enum {
     NGX_HTTP_LUNARY_UNFINISHED = 0,
-    NGX_HTTP_LUNARY_OK,
+    NGX_HTTP_LUNARY_OK,                 /* 200, sent whole */
+    NGX_HTTP_LUNARY_NOT_MODIFIED,       /* 304 */
     NGX_HTTP_LUNARY_METHOD,             /* 405 */
     NGX_HTTP_LUNARY_DENIED,             /* 401 */
     NGX_HTTP_LUNARY_NOT_FOUND,          /* 404 */
@@ -26,8 +27,8 @@ typedef enum {
     NGX_HTTP_LUNARY_UNAVAILABLE,        /* 503 */
     NGX_HTTP_LUNARY_TIMEOUT,            /* 504 */
     NGX_HTTP_LUNARY_ERROR,              /* 500 */
-    NGX_HTTP_LUNARY_CUT,                /* failed in mid-answer */
-    NGX_HTTP_LUNARY_CLIENT_LEFT,        /* before its answer was whole */
+    NGX_HTTP_LUNARY_CUT,                /* a part of a 200 was sent */
+    NGX_HTTP_LUNARY_CLIENT_LEFT,        /* the client left, or did not read */
     NGX_HTTP_LUNARY_NOUTCOMES
 } ngx_http_lunary_outcome_e;
 
@@ -107,9 +108,11 @@ typedef struct {
 
 
 typedef enum {
-    NGX_HTTP_LUNARY_STATE_START = 0,    /* nothing was asked yet */
-    NGX_HTTP_LUNARY_STATE_QUERY,        /* the query waits or is under way */
-    NGX_HTTP_LUNARY_STATE_DONE          /* finalized, or its client left */
+    NGX_HTTP_LUNARY_STATE_START = 0,    /* there is no query yet */
+    NGX_HTTP_LUNARY_STATE_QUERY,        /* a query waits or runs */
+    NGX_HTTP_LUNARY_STATE_PAUSED,       /* the query waits for the client */
+    NGX_HTTP_LUNARY_STATE_SENDING,      /* all rows are read, not all sent */
+    NGX_HTTP_LUNARY_STATE_DONE          /* the request is finalized */
 } ngx_http_lunary_state_e;
 
 
@@ -143,7 +146,10 @@ typedef struct {
     ngx_http_lunary_cache_e     cache;
     ngx_http_lunary_outcome_e   outcome;
 
-    /* in milliseconds, summed over the queries of the request */
+    /*
+     * in milliseconds, summed over the queries of the request;
+     * NGX_CONF_UNSET_MSEC: the request did not get so far
+     */
     ngx_msec_t                  queue_time;
     ngx_msec_t                  connect_time;
     ngx_msec_t                  first_row_time;
@@ -154,10 +160,6 @@ typedef struct {
     unsigned                    has_head:1;     /* the first row was read */
     unsigned                    found:1;
     unsigned                    needs_full:1;   /* a second query is needed */
-    unsigned                    queued:1;       /* the times say something */
-    unsigned                    connected:1;
-    unsigned                    first_row:1;
-    unsigned                    asked:1;
 } ngx_http_lunary_ctx_t;
 
 

@@ -6,6 +6,7 @@
 
 
 static ngx_uint_t ngx_http_lunary_client_gone(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_lunary_client_closed(ngx_http_request_t *r);
 
 
 ngx_int_t
@@ -33,7 +34,7 @@ ngx_http_lunary_client_watch(ngx_http_request_t *r)
         return NGX_ERROR;
     }
 
-    /* its leaving may have come with the request: no event will tell again */
+    /* the client may be gone already, and no other event will come */
 
     if (rev->ready) {
         ngx_post_event(rev, &ngx_posted_events);
@@ -50,10 +51,29 @@ ngx_http_lunary_client_has_left(ngx_http_request_t *r)
 
     c = r->connection;
 
-    if (c->error) {
-        return 1;
+    if (!c->error && !ngx_http_lunary_client_gone(r)) {
+        return 0;
     }
 
+    ngx_log_error(NGX_LOG_INFO, c->log, 0,
+                  "client prematurely closed connection");
+
+    c->error = 1;
+    c->read->eof = 1;
+
+#if (NGX_HTTP_SSL)
+    if (c->ssl) {
+        c->ssl->no_send_shutdown = 1;
+    }
+#endif
+
+    return 1;
+}
+
+
+static ngx_uint_t
+ngx_http_lunary_client_gone(ngx_http_request_t *r)
+{
 #if (NGX_HTTP_V2)
     if (r->stream) {
         return 0;
@@ -61,19 +81,19 @@ ngx_http_lunary_client_has_left(ngx_http_request_t *r)
 #endif
 
 #if (NGX_HTTP_V3)
-    if (c->quic) {
-        return c->read->error || c->write->error;
+    if (r->connection->quic) {
+        return r->connection->read->error || r->connection->write->error;
     }
 #endif
 
-    return ngx_http_lunary_client_gone(r);
+    return ngx_http_lunary_client_closed(r);
 }
 
 
-/* what the socket says */
+/* asks the socket */
 
 static ngx_uint_t
-ngx_http_lunary_client_gone(ngx_http_request_t *r)
+ngx_http_lunary_client_closed(ngx_http_request_t *r)
 {
     u_char             ch;
     ssize_t            n;
@@ -101,13 +121,63 @@ ngx_http_lunary_client_gone(ngx_http_request_t *r)
         return 1;
     }
 
-    /* a request behind this one: a level-triggered event would spin on it */
+    /* a pipelined request: a level-triggered event would fire forever */
 
     if ((ngx_event_flags & NGX_USE_LEVEL_EVENT) && rev->active) {
         return ngx_del_event(rev, NGX_READ_EVENT, 0) != NGX_OK;
     }
 
     return 0;
+}
+
+
+ngx_uint_t
+ngx_http_lunary_client_pending(ngx_http_request_t *r)
+{
+    return r->buffered || r->postponed
+           || (r == r->main && r->connection->buffered);
+}
+
+
+ngx_int_t
+ngx_http_lunary_client_await(ngx_http_request_t *r, ngx_uint_t busy)
+{
+    ngx_event_t               *wev;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    /* another part of the page is sent first */
+
+    if (r->connection->data != r) {
+        return NGX_OK;
+    }
+
+    wev = r->connection->write;
+
+    clcf = ngx_http_get_module_loc_conf(r->main, ngx_http_core_module);
+
+    if (ngx_handle_write_event(wev, clcf->send_lowat) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    /* limit_rate has set the timer */
+
+    if (wev->delayed) {
+        return NGX_OK;
+    }
+
+    /* a filter may hold what the client does not take, with nothing busy */
+
+    if (!busy && (!wev->active || wev->ready)) {
+
+        if (wev->timer_set) {
+            ngx_del_timer(wev);
+        }
+
+    } else if (!wev->timer_set) {
+        ngx_add_timer(wev, clcf->send_timeout);
+    }
+
+    return NGX_OK;
 }
 
 
@@ -125,12 +195,12 @@ ngx_http_lunary_client_failed(ngx_http_request_t *r)
     }
 #endif
 
-    return c->write->error;
+    return c->timedout || c->write->error || c->read->eof;
 }
 
 
 void
-ngx_http_lunary_client_reset(ngx_http_request_t *r)
+ngx_http_lunary_client_cut(ngx_http_request_t *r, ngx_uint_t framed)
 {
     struct linger      linger;
     ngx_connection_t  *c;
@@ -156,7 +226,7 @@ ngx_http_lunary_client_reset(ngx_http_request_t *r)
     }
 #endif
 
-    if (r->main->chunked || r->main->headers_out.content_length_n != -1) {
+    if (framed) {
         return;
     }
 

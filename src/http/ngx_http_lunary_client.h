@@ -1,7 +1,7 @@
 
 /*
- * The client of a request: whether it is still there, and that it sees when
- * its answer is not whole.
+ * Notices that the client of a request has left, and closes a connection so
+ * that the client notices that its response is cut off.
  */
 
 
@@ -15,26 +15,41 @@
 
 
 /*
- * has the request's read handler called when its client leaves, also where it
- * has left already.  NGX_OK or NGX_ERROR
+ * Calls the request's read handler when the client leaves, or if it has left
+ * already.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_lunary_client_watch(ngx_http_request_t *r);
 
-/* in a read handler: whether the client has left, 1 or 0 */
+/*
+ * In a read handler: returns 1 if the client has left, which is logged and
+ * marked in the connection, otherwise 0.
+ */
 ngx_uint_t ngx_http_lunary_client_has_left(ngx_http_request_t *r);
 
 /*
- * after the output failed: 1 if it was the connection with the client, 0 if
- * it was a filter or a file of ours.  nginx marks the connection in both cases
+ * Returns 1 if nginx has output that the client must read first, otherwise 0:
+ * ngx_http_finalize_request() would wait for it.
+ */
+ngx_uint_t ngx_http_lunary_client_pending(ngx_http_request_t *r);
+
+/*
+ * Waits until the client can be sent more; "busy": it has not taken all so
+ * far, and send_timeout runs.  Returns NGX_OK or NGX_ERROR.
+ */
+ngx_int_t ngx_http_lunary_client_await(ngx_http_request_t *r, ngx_uint_t busy);
+
+/*
+ * After output failed: returns 1 if the client or its connection is the
+ * reason, 0 if a filter or a file of ours is.  nginx sets c->error for both.
  */
 ngx_uint_t ngx_http_lunary_client_failed(ngx_http_request_t *r);
 
 /*
- * before the connection is closed under an answer that is not whole: resets
- * it where nothing but its end would tell the end of the answer.  HTTP/2,
- * HTTP/3, a missing last chunk and a Content-Length tell by themselves
+ * Before nginx closes the connection: makes sure that the end of the
+ * connection or stream is not taken for the end of the response.  "framed":
+ * a missing last chunk or a Content-Length tells that much.
  */
-void ngx_http_lunary_client_reset(ngx_http_request_t *r);
+void ngx_http_lunary_client_cut(ngx_http_request_t *r, ngx_uint_t framed);
 
 
 #endif /* _NGX_HTTP_LUNARY_CLIENT_H_INCLUDED_ */

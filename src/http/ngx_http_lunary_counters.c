@@ -204,8 +204,10 @@ ngx_http_lunary_counters_detach(ngx_cycle_t *cycle)
 
 
 void
-ngx_http_lunary_counters_request(ngx_http_lunary_ctx_t *ctx)
+ngx_http_lunary_counters_request(void *data)
 {
+    ngx_http_lunary_ctx_t *ctx = data;
+
     ngx_time_t                   *tp;
     ngx_msec_int_t                ms;
     ngx_http_request_t           *r;
@@ -224,11 +226,11 @@ ngx_http_lunary_counters_request(ngx_http_lunary_ctx_t *ctx)
         (void) ngx_atomic_fetch_add(&sh->bytes, ctx->stream.length);
     }
 
-    if (ctx->queued) {
+    if (ctx->queue_time != NGX_CONF_UNSET_MSEC) {
         ngx_http_lunary_counters_add(&sh->queue, ctx->queue_time);
     }
 
-    if (ctx->first_row) {
+    if (ctx->first_row_time != NGX_CONF_UNSET_MSEC) {
         ngx_http_lunary_counters_add(&sh->first_row, ctx->first_row_time);
     }
 

@@ -86,8 +86,8 @@ void ngx_http_lunary_counters_pool(ngx_http_lunary_main_conf_t *lmcf,
     ngx_lunary_pool_t *pool);
 void ngx_http_lunary_counters_detach(ngx_cycle_t *cycle);
 
-/* counts a request that has ended, once */
-void ngx_http_lunary_counters_request(ngx_http_lunary_ctx_t *ctx);
+/* the pool cleanup of a context ("data"): counts its request, once */
+void ngx_http_lunary_counters_request(void *data);
 
 /* the gauges, summed over the workers that live */
 void ngx_http_lunary_counters_gauges(ngx_http_lunary_counters_t *sh,

@@ -6,13 +6,15 @@
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_client.h"
 #include "ngx_http_lunary_counters.h"
-#include "ngx_http_lunary_refusal.h"
 #include "ngx_http_lunary_query.h"
+#include "ngx_http_lunary_response.h"
 #include "ngx_http_lunary_variables.h"
 
 
 static ngx_http_lunary_ctx_t *ngx_http_lunary_create_ctx(
     ngx_http_request_t *r);
+static void ngx_http_lunary_set_state(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_state_e state);
 static ngx_int_t ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
@@ -26,29 +28,33 @@ static void ngx_http_lunary_flush_rows(ngx_lunary_query_t *q);
 static void ngx_http_lunary_reset_rows(ngx_lunary_query_t *q);
 static void ngx_http_lunary_done(ngx_lunary_query_t *q,
     ngx_lunary_result_e result);
-static void ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_session_verdict(ngx_http_lunary_ctx_t *ctx);
-static void ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_fail(ngx_http_lunary_ctx_t *ctx,
+    ngx_lunary_result_e result);
 static ngx_int_t ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx);
-static void ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc);
+static void ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx);
 
 static ngx_int_t ngx_http_lunary_refuse(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_outcome_e outcome);
-static ngx_int_t ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx,
+    const char *reason, const char *sqlstate);
 static ngx_int_t ngx_http_lunary_unwritten(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_left(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc);
+static void ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx,
+    ngx_int_t rc);
 
-static void ngx_http_lunary_broken(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_flush(ngx_http_lunary_ctx_t *ctx);
-static ngx_http_lunary_ctx_t *ngx_http_lunary_asking(ngx_http_request_t *r);
+static void ngx_http_lunary_send_rest(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_await(ngx_http_lunary_ctx_t *ctx,
+    ngx_uint_t busy);
+static ngx_http_lunary_ctx_t *ngx_http_lunary_active(ngx_http_request_t *r);
 static void ngx_http_lunary_write_handler(ngx_http_request_t *r);
 static void ngx_http_lunary_read_handler(ngx_http_request_t *r);
 static void ngx_http_lunary_discard_handler(ngx_http_request_t *r);
-static void ngx_http_lunary_left(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc);
 static void ngx_http_lunary_cleanup(void *data);
-static void ngx_http_lunary_ctx_cleanup(void *data);
 
 
 ngx_int_t
@@ -62,11 +68,19 @@ ngx_http_lunary_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "lunary request \"%V\", header only:%d", &r->uri,
+                   (int) ctx->head);
+
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_METHOD);
     }
 
     ctx->verdict = ngx_http_lunary_credential(ctx);
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "lunary credential: %V",
+                   ngx_http_lunary_key_message(ctx->verdict));
 
     if (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_DENIED);
@@ -90,7 +104,7 @@ ngx_http_lunary_create_ctx(ngx_http_request_t *r)
     ngx_pool_cleanup_t     *cln;
     ngx_http_lunary_ctx_t  *ctx;
 
-    /* a request that comes a second time starts anew, and counts twice */
+    /* a request that is redirected to the location twice counts twice */
 
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_lunary_ctx_t));
     if (cln == NULL) {
@@ -100,11 +114,15 @@ ngx_http_lunary_create_ctx(ngx_http_request_t *r)
     ctx = cln->data;
     ngx_memzero(ctx, sizeof(ngx_http_lunary_ctx_t));
 
-    cln->handler = ngx_http_lunary_ctx_cleanup;
+    cln->handler = ngx_http_lunary_counters_request;
 
     ctx->request = r;
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_lunary_module);
     ctx->head = r->header_only || r->method == NGX_HTTP_HEAD;
+    ctx->queue_time = NGX_CONF_UNSET_MSEC;
+    ctx->connect_time = NGX_CONF_UNSET_MSEC;
+    ctx->first_row_time = NGX_CONF_UNSET_MSEC;
+    ctx->query_time = NGX_CONF_UNSET_MSEC;
 
     ngx_http_set_ctx(r, ctx, ngx_http_lunary_module);
 
@@ -112,31 +130,34 @@ ngx_http_lunary_create_ctx(ngx_http_request_t *r)
 }
 
 
-ngx_http_lunary_ctx_t *
-ngx_http_lunary_get_ctx(ngx_http_request_t *r)
+static void
+ngx_http_lunary_set_state(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_state_e state)
 {
-    ngx_pool_cleanup_t     *cln;
-    ngx_http_lunary_ctx_t  *ctx;
+    ngx_http_lunary_state_e  old;
 
-    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+    static char  *names[] = { "start", "query", "paused", "sending", "done" };
 
-    if (ctx || !(r->internal || r->filter_finalize)) {
-        return ctx;
+    old = ctx->state;
+
+    if (old == state) {
+        return;
     }
 
-    /* a redirect has zeroed the contexts; the latest one is found first */
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "lunary request state: %s -> %s", names[old],
+                   names[state]);
 
-    for (cln = r->pool->cleanup; cln; cln = cln->next) {
-        if (cln->handler == ngx_http_lunary_ctx_cleanup) {
-            ctx = cln->data;
+    ctx->state = state;
 
-            if (ctx->request == r) {
-                return ctx;
-            }
-        }
+    if (state == NGX_HTTP_LUNARY_STATE_PAUSED) {
+        ngx_lunary_pool_pause(&ctx->query);
+
+    } else if (old == NGX_HTTP_LUNARY_STATE_PAUSED
+               && state == NGX_HTTP_LUNARY_STATE_QUERY)
+    {
+        ngx_lunary_pool_resume(&ctx->query);
     }
-
-    return NULL;
 }
 
 
@@ -183,7 +204,11 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
     }
 
-    r->read_event_handler = ngx_http_lunary_read_handler;
+    /* an error_page that redirects here may have begun to discard the body */
+
+    r->read_event_handler =
+            r->read_event_handler == ngx_http_discarded_request_body_handler
+            ? ngx_http_lunary_discard_handler : ngx_http_lunary_read_handler;
     r->write_event_handler = ngx_http_lunary_write_handler;
 
     r->main->count++;
@@ -220,6 +245,10 @@ ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
         ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
         ctx->has_project = 1;
     }
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "lunary key cache: %V",
+                   &ngx_http_lunary_caches[ctx->cache]);
 }
 
 
@@ -249,13 +278,10 @@ ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx,
 
     ngx_http_lunary_query_set(ctx, question);
 
-    ctx->state = NGX_HTTP_LUNARY_STATE_QUERY;
-
     rc = ngx_lunary_pool_query(ctx->conf->pool, &ctx->query);
 
-    if (rc != NGX_OK) {
-        ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
-    }
+    ngx_http_lunary_set_state(ctx, rc == NGX_OK ? NGX_HTTP_LUNARY_STATE_QUERY
+                                                : NGX_HTTP_LUNARY_STATE_DONE);
 
     return rc;
 }
@@ -273,7 +299,7 @@ ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res, int i)
 
     q->committed = ctx->stream.committed;
 
-    /* NGX_ERROR is the stream's: the client's or the memory's, see flush */
+    /* NGX_ERROR: the stream failed, which is seen when it is flushed */
 
     return rc == NGX_DECLINED ? NGX_ERROR : NGX_OK;
 }
@@ -323,81 +349,27 @@ ngx_http_lunary_done(ngx_lunary_query_t *q, ngx_lunary_result_e result)
 
     ngx_http_set_log_request(c->log, ctx->request);
 
-    ngx_http_lunary_times(ctx);
+    ngx_http_lunary_count_times(ctx);
 
     if (ctx->stream.failed) {
-        ngx_http_lunary_broken(ctx);
-        ngx_http_run_posted_requests(c);
-        return;
-    }
+        rc = ngx_http_lunary_unwritten(ctx);
 
-    if (result == NGX_LUNARY_OK) {
+    } else if (result == NGX_LUNARY_OK) {
         rc = ngx_http_lunary_answer(ctx);
 
-        if (rc == NGX_DONE) {
-            return;
-        }
-
-    } else if (ctx->stream.committed) {
-        ngx_log_error(NGX_LOG_ERR, c->log, 0,
-                      "the database failed in mid-answer (SQLSTATE %s), "
-                      "the answer is cut off",
-                      q->sqlstate[0] ? q->sqlstate : "-");
-
-        rc = ngx_http_lunary_cut(ctx);
-
     } else {
-        static const ngx_http_lunary_outcome_e  outcomes[] = {
-            [NGX_LUNARY_UNAVAILABLE] = NGX_HTTP_LUNARY_UNAVAILABLE,
-            [NGX_LUNARY_QUEUE_TIMEOUT] = NGX_HTTP_LUNARY_QUEUE_TIMEOUT,
-            [NGX_LUNARY_TIMEOUT] = NGX_HTTP_LUNARY_TIMEOUT,
-            [NGX_LUNARY_FAILED] = NGX_HTTP_LUNARY_ERROR
-        };
-
-        rc = ngx_http_lunary_refuse(ctx, outcomes[result]);
+        rc = ngx_http_lunary_fail(ctx, result);
     }
 
-    ngx_http_lunary_finalize(ctx, rc);
+    if (rc != NGX_DONE) {
+        ngx_http_lunary_finalize(ctx, rc);
+    }
 
     ngx_http_run_posted_requests(c);
 }
 
 
-static void
-ngx_http_lunary_times(ngx_http_lunary_ctx_t *ctx)
-{
-    ngx_lunary_query_t *q = &ctx->query;
-
-    ctx->queued = 1;
-    ctx->queue_time += q->waited;
-    q->waited = 0;
-
-    if (!q->asked) {
-        return;
-    }
-
-    ctx->asked = 1;
-    ctx->query_time += q->took;
-
-    if (q->connected) {
-        ctx->connected = 1;
-        ctx->connect_time += q->connect;
-    }
-
-    if (q->rows) {
-        ctx->first_row = 1;
-        ctx->first_row_time += q->first_row;
-    }
-
-    /* told once, whatever becomes of another query */
-
-    q->took = 0;
-    q->connected = 0;
-    q->rows = 0;
-}
-
-
-/* all rows are there.  NGX_DONE: another query is on its way */
+/* all rows are read; NGX_DONE: the request goes on */
 
 static ngx_int_t
 ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
@@ -425,7 +397,7 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
     if (ctx->head) {
         ctx->outcome = NGX_HTTP_LUNARY_OK;
 
-        return ngx_http_lunary_send_header(ctx->request, NGX_HTTP_OK, -1);
+        return ngx_http_lunary_response_ok(ctx->request, NULL, -1);
     }
 
     if (ngx_http_lunary_query_end(ctx) != NGX_OK) {
@@ -436,16 +408,63 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
 }
 
 
+/* gives nginx the rest of the response; NGX_DONE: it is not all sent yet */
+
 static ngx_int_t
 ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx)
 {
     ngx_int_t  rc;
 
+    /* the header may show the outcome */
+
     ctx->outcome = NGX_HTTP_LUNARY_OK;
 
     rc = ngx_http_lunary_stream_finish(&ctx->stream);
 
-    return rc == NGX_ERROR ? ngx_http_lunary_unwritten(ctx) : rc;
+    if (rc == NGX_ERROR) {
+        return ngx_http_lunary_unwritten(ctx);
+    }
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "lunary response complete, runs:%ui bytes:%O",
+                   ctx->nruns, ctx->stream.length);
+
+    if (!ngx_http_lunary_client_pending(ctx->request)) {
+        return rc;
+    }
+
+    ngx_http_lunary_set_state(ctx, NGX_HTTP_LUNARY_STATE_SENDING);
+    ngx_http_lunary_await(ctx, 1);
+
+    return NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_fail(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
+{
+    const char  *sqlstate;
+
+    static const ngx_http_lunary_outcome_e  outcomes[] = {
+        [NGX_LUNARY_UNAVAILABLE] = NGX_HTTP_LUNARY_UNAVAILABLE,
+        [NGX_LUNARY_QUEUE_TIMEOUT] = NGX_HTTP_LUNARY_QUEUE_TIMEOUT,
+        [NGX_LUNARY_TIMEOUT] = NGX_HTTP_LUNARY_TIMEOUT,
+        [NGX_LUNARY_FAILED] = NGX_HTTP_LUNARY_ERROR
+    };
+
+    if (!ctx->stream.committed) {
+        return ngx_http_lunary_refuse(ctx, outcomes[result]);
+    }
+
+    sqlstate = ctx->query.sqlstate;
+
+    if (*sqlstate == '\0') {
+        return ngx_http_lunary_cut(ctx, result == NGX_LUNARY_TIMEOUT
+                                        ? "the query timed out"
+                                        : "the query failed", "");
+    }
+
+    return ngx_http_lunary_cut(ctx, "the query failed, SQLSTATE ", sqlstate);
 }
 
 
@@ -505,24 +524,7 @@ ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx)
 }
 
 
-static void
-ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc)
-{
-    if (ctx->state == NGX_HTTP_LUNARY_STATE_QUERY) {
-        ngx_http_lunary_abandon(ctx);
-    }
-
-    ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
-
-    /* an error_page may keep the request, and nothing of it is ours then */
-
-    ctx->request->read_event_handler = ngx_http_block_reading;
-
-    ngx_http_finalize_request(ctx->request, rc);
-}
-
-
-/* a query that is not over is given up; what it took so far is kept */
+/* gives up a query, and keeps the time that it took so far */
 
 static void
 ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx)
@@ -545,7 +547,7 @@ ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx)
         return;
     }
 
-    ngx_http_lunary_times(ctx);
+    ngx_http_lunary_count_times(ctx);
 }
 
 
@@ -554,155 +556,191 @@ ngx_http_lunary_refuse(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_outcome_e outcome)
 {
     ctx->outcome = outcome;
-    ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
 
-    return ngx_http_lunary_refusal_send(ctx->request, outcome, ctx->verdict);
+    ngx_http_lunary_set_state(ctx, NGX_HTTP_LUNARY_STATE_DONE);
+
+    return ngx_http_lunary_response_error(ctx->request, outcome,
+                                          ctx->verdict);
 }
 
 
-/* the answer has begun and can't be finished: see the cleanup */
+/* a part of the response is sent, and the rest never will be */
 
 static ngx_int_t
-ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx)
+ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx, const char *reason,
+    const char *sqlstate)
 {
     ctx->outcome = NGX_HTTP_LUNARY_CUT;
+
+    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                  "the response is cut off: %s%s", reason, sqlstate);
 
     return NGX_ERROR;
 }
 
 
-/* what is to be done where the answer can't be written */
+/* the response cannot be written */
 
 static ngx_int_t
 ngx_http_lunary_unwritten(ngx_http_lunary_ctx_t *ctx)
+{
+    if (!ctx->stream.committed) {
+        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+    }
+
+    if (!ctx->stream.begun) {
+
+        /* a filter has refused the header, or has sent its own response */
+
+        ctx->outcome = NGX_HTTP_LUNARY_ERROR;
+        return NGX_ERROR;
+    }
+
+    if (!ngx_http_lunary_client_failed(ctx->request)) {
+        return ngx_http_lunary_cut(ctx, "it cannot be sent", "");
+    }
+
+    ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
+
+    return NGX_ERROR;
+}
+
+
+static void
+ngx_http_lunary_left(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc)
+{
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "lunary client left: %i", rc);
+
+    ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
+
+    ngx_http_lunary_finalize(ctx, rc);
+}
+
+
+static void
+ngx_http_lunary_finalize(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc)
 {
     ngx_http_request_t  *r;
 
     r = ctx->request;
 
-    /* a filter has answered something else, and that is whole */
-
-    if (r->filter_finalize) {
-        ctx->outcome = NGX_HTTP_LUNARY_ERROR;
-        return NGX_ERROR;
-    }
-
-    if (ngx_http_lunary_client_failed(r)) {
-        ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
-        return NGX_ERROR;
-    }
-
-    if (!ctx->stream.committed) {
-        return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
-    }
-
-    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                  "the answer is cut off");
-
-    return ngx_http_lunary_cut(ctx);
-}
-
-
-/* the answer can't go on, though the database would */
-
-static void
-ngx_http_lunary_broken(ngx_http_lunary_ctx_t *ctx)
-{
     ngx_http_lunary_abandon(ctx);
-    ngx_http_lunary_finalize(ctx, ngx_http_lunary_unwritten(ctx));
+    ngx_http_lunary_set_state(ctx, NGX_HTTP_LUNARY_STATE_DONE);
+
+    /* an error_page may keep the request */
+
+    r->read_event_handler = ngx_http_block_reading;
+
+    /*
+     * A post_action, the parent of a subrequest, or the next request of the
+     * connection must not send anything after a part of a response.
+     */
+
+    if ((ctx->outcome == NGX_HTTP_LUNARY_CUT
+         || ctx->outcome == NGX_HTTP_LUNARY_CLIENT_LEFT)
+        && ngx_http_lunary_stream_is_partial(&ctx->stream))
+    {
+        r->connection->error = 1;
+    }
+
+    ngx_http_finalize_request(r, rc);
 }
 
 
-/* sends what is ready, and lets the database wait for a client that must */
+/* sends what is ready, and pauses the query if the client must read first */
 
 static void
 ngx_http_lunary_flush(ngx_http_lunary_ctx_t *ctx)
 {
-    ngx_int_t                  rc;
-    ngx_event_t               *wev;
-    ngx_connection_t          *c;
-    ngx_http_request_t        *r;
-    ngx_http_core_loc_conf_t  *clcf;
-
-    r = ctx->request;
-    c = r->connection;
-    wev = c->write;
+    ngx_int_t  rc;
 
     rc = ngx_http_lunary_stream_flush(&ctx->stream);
 
     if (rc == NGX_ERROR) {
-
-        ngx_http_lunary_broken(ctx);
+        ngx_http_lunary_finalize(ctx, ngx_http_lunary_unwritten(ctx));
         return;
     }
 
-    if (rc == NGX_AGAIN) {
-        ngx_lunary_pool_pause(&ctx->query);
+    ngx_http_lunary_set_state(ctx, rc == NGX_AGAIN
+                                   ? NGX_HTTP_LUNARY_STATE_PAUSED
+                                   : NGX_HTTP_LUNARY_STATE_QUERY);
 
-    } else {
-        ngx_lunary_pool_resume(&ctx->query);
+    ngx_http_lunary_await(ctx, ctx->stream.busy != NULL);
+}
+
+
+/* sends what is left of a complete response */
+
+static void
+ngx_http_lunary_send_rest(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_lunary_stream_send(&ctx->stream);
+
+    if (rc == NGX_ERROR) {
+        ngx_http_lunary_finalize(ctx, ngx_http_lunary_unwritten(ctx));
+        return;
     }
 
-    if (r->discard_body) {
+    if (ngx_http_lunary_client_pending(ctx->request)) {
+        ngx_http_lunary_await(ctx, 1);
+        return;
+    }
+
+    ngx_http_lunary_finalize(ctx, rc);
+}
+
+
+static void
+ngx_http_lunary_await(ngx_http_lunary_ctx_t *ctx, ngx_uint_t busy)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    /* sending the header may have begun to discard the request body */
+
+    if (r->read_event_handler == ngx_http_discarded_request_body_handler) {
         r->read_event_handler = ngx_http_lunary_discard_handler;
-
-    } else {
-        r->read_event_handler = ngx_http_lunary_read_handler;
     }
 
-    if (c->data != r) {
-        return;
-    }
-
-    clcf = ngx_http_get_module_loc_conf(r->main, ngx_http_core_module);
-
-    if (ngx_handle_write_event(wev, clcf->send_lowat) != NGX_OK) {
+    if (ngx_http_lunary_client_await(r, busy) != NGX_OK) {
         ngx_http_lunary_left(ctx, NGX_ERROR);
-        return;
-    }
-
-    if (wev->delayed) {
-        return;
-    }
-
-    /* a filter may hold what the client does not take, with nothing busy */
-
-    if (ctx->stream.busy == NULL && (!wev->active || wev->ready)) {
-
-        if (wev->timer_set) {
-            ngx_del_timer(wev);
-        }
-
-    } else if (!wev->timer_set) {
-        ngx_add_timer(wev, clcf->send_timeout);
     }
 }
 
 
-/* the context while a query is under way; a redirect may have taken it */
+/* the context of a request that the module has not finalized, or NULL */
 
 static ngx_http_lunary_ctx_t *
-ngx_http_lunary_asking(ngx_http_request_t *r)
+ngx_http_lunary_active(ngx_http_request_t *r)
 {
-    ngx_http_lunary_ctx_t *ctx;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    /* an internal redirect zeroes the contexts */
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
 
-    return ctx && ctx->state == NGX_HTTP_LUNARY_STATE_QUERY ? ctx : NULL;
+    if (ctx == NULL || ctx->state == NGX_HTTP_LUNARY_STATE_DONE) {
+        return NULL;
+    }
+
+    return ctx;
 }
 
 
 static void
 ngx_http_lunary_write_handler(ngx_http_request_t *r)
 {
-    ngx_event_t                *wev;
-    ngx_connection_t           *c;
-    ngx_http_lunary_ctx_t      *ctx;
-    ngx_http_core_loc_conf_t   *clcf;
+    ngx_event_t            *wev;
+    ngx_connection_t       *c;
+    ngx_http_lunary_ctx_t  *ctx;
 
     c = r->connection;
     wev = c->write;
-    ctx = ngx_http_lunary_asking(r);
+    ctx = ngx_http_lunary_active(r);
 
     if (ctx == NULL) {
         return;
@@ -715,7 +753,7 @@ ngx_http_lunary_write_handler(ngx_http_request_t *r)
 
     if (!ctx->stream.committed) {
 
-        /* the time is that of what the page around this one has written */
+        /* the timer was set for what the parent request sends */
 
         wev->timedout = 0;
         return;
@@ -729,65 +767,54 @@ ngx_http_lunary_write_handler(ngx_http_request_t *r)
         return;
     }
 
-    if (wev->delayed || r->aio) {
+    /* the client took something: send_timeout starts again */
 
-        clcf = ngx_http_get_module_loc_conf(r->main, ngx_http_core_module);
-
-        if (!wev->delayed) {
-            ngx_add_timer(wev, clcf->send_timeout);
-        }
-
-        if (ngx_handle_write_event(wev, clcf->send_lowat) != NGX_OK) {
-            ngx_http_lunary_left(ctx, NGX_ERROR);
-        }
-
-        return;
-    }
-
-    /* the client took something: its time starts anew */
-
-    if (wev->timer_set) {
+    if (wev->timer_set && !wev->delayed) {
         ngx_del_timer(wev);
     }
 
-    ngx_http_lunary_flush(ctx);
+    if (wev->delayed || r->aio) {
+        ngx_http_lunary_await(ctx, 1);
+        return;
+    }
+
+    if (ctx->state == NGX_HTTP_LUNARY_STATE_SENDING) {
+        ngx_http_lunary_send_rest(ctx);
+
+    } else {
+        ngx_http_lunary_flush(ctx);
+    }
 }
 
 
 static void
 ngx_http_lunary_read_handler(ngx_http_request_t *r)
 {
-    ngx_http_lunary_ctx_t *ctx;
+    ngx_http_lunary_ctx_t  *ctx;
 
-    ctx = ngx_http_lunary_asking(r);
+    ctx = ngx_http_lunary_active(r);
 
-    if (ctx == NULL || !ngx_http_lunary_client_has_left(r)) {
-        return;
+    if (ctx && ngx_http_lunary_client_has_left(r)) {
+        ngx_http_lunary_left(ctx, NGX_HTTP_CLIENT_CLOSED_REQUEST);
     }
-
-    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
-                  "client prematurely closed connection");
-
-    r->connection->error = 1;
-
-#if (NGX_HTTP_SSL)
-    if (r->connection->ssl) {
-        r->connection->ssl->no_send_shutdown = 1;
-    }
-#endif
-
-    ngx_http_lunary_left(ctx, NGX_HTTP_CLIENT_CLOSED_REQUEST);
 }
 
 
-/* nginx reads a body away; when that is over, the client is watched again */
+/*
+ * nginx discards the request body.  When that ends, nginx drops its reference
+ * to the request, and the client is watched again.
+ */
 
 static void
 ngx_http_lunary_discard_handler(ngx_http_request_t *r)
 {
+    ngx_uint_t  count;
+
+    count = r->main->count;
+
     ngx_http_discarded_request_body_handler(r);
 
-    if (ngx_http_lunary_asking(r) == NULL || r->discard_body) {
+    if (ngx_http_lunary_active(r) == NULL || r->main->count == count) {
         return;
     }
 
@@ -797,18 +824,9 @@ ngx_http_lunary_discard_handler(ngx_http_request_t *r)
 }
 
 
-static void
-ngx_http_lunary_left(ngx_http_lunary_ctx_t *ctx, ngx_int_t rc)
-{
-    ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
-
-    ngx_http_lunary_finalize(ctx, rc);
-}
-
-
 /*
- * the request goes: its query must not outlive it, and a part of an answer
- * must not look like all of it, whatever the reason
+ * The request ends, for whatever reason: its query must not outlive it, and a
+ * part of a response must not look like all of it.
  */
 
 static void
@@ -816,21 +834,29 @@ ngx_http_lunary_cleanup(void *data)
 {
     ngx_http_lunary_ctx_t *ctx = data;
 
-    if (ctx->state == NGX_HTTP_LUNARY_STATE_QUERY) {
-        ctx->state = NGX_HTTP_LUNARY_STATE_DONE;
+    ngx_uint_t           undecided;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    ngx_http_lunary_abandon(ctx);
+    ngx_http_lunary_set_state(ctx, NGX_HTTP_LUNARY_STATE_DONE);
+
+    undecided = (ctx->outcome == NGX_HTTP_LUNARY_UNFINISHED);
+
+    if (ngx_http_lunary_stream_is_partial(&ctx->stream)) {
+
+        if (undecided || ctx->outcome == NGX_HTTP_LUNARY_OK) {
+            (void) ngx_http_lunary_unwritten(ctx);
+        }
+
+        ngx_http_lunary_client_cut(r, ctx->stream.framed);
+
+    } else if (undecided) {
         ctx->outcome = NGX_HTTP_LUNARY_CLIENT_LEFT;
-
-        ngx_http_lunary_abandon(ctx);
     }
 
-    if (ngx_http_lunary_stream_is_cut(&ctx->stream)) {
-        ngx_http_lunary_client_reset(ctx->request);
-    }
-}
-
-
-static void
-ngx_http_lunary_ctx_cleanup(void *data)
-{
-    ngx_http_lunary_counters_request(data);
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "lunary request ended: %V",
+                   &ngx_http_lunary_outcomes[ctx->outcome]);
 }

@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include "ngx_http_lunary.h"
 #include "ngx_http_lunary_counters.h"
-#include "ngx_http_lunary_refusal.h"
+#include "ngx_http_lunary_response.h"
 #include "ngx_http_lunary_status.h"
 #include "ngx_http_lunary_variables.h"
 
@@ -87,8 +87,8 @@ ngx_http_lunary_status_handler(ngx_http_request_t *r)
     ngx_http_lunary_loc_conf_t  *llcf;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
-        return ngx_http_lunary_refusal_send(r, NGX_HTTP_LUNARY_METHOD,
-                                            NGX_HTTP_LUNARY_KEY_NONE);
+        return ngx_http_lunary_response_error(r, NGX_HTTP_LUNARY_METHOD,
+                                              NGX_HTTP_LUNARY_KEY_NONE);
     }
 
     if (ngx_http_discard_request_body(r) != NGX_OK) {
@@ -144,11 +144,11 @@ ngx_http_lunary_status_ready(ngx_http_request_t *r, ngx_lunary_pool_t *pool)
         status = NGX_HTTP_SERVICE_UNAVAILABLE;
         body = "{\"status\": \"unreachable\"}";
 
-        if (ngx_http_lunary_refusal_intercepted(r, status)) {
+        if (ngx_http_lunary_response_intercepted(r, status)) {
             return (ngx_int_t) status;
         }
 
-        if (ngx_http_lunary_header(r, "Retry-After", "1") == NULL) {
+        if (ngx_http_lunary_response_header(r, "Retry-After", "1") == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
@@ -171,7 +171,7 @@ ngx_http_lunary_status_send(ngx_http_request_t *r, ngx_uint_t status,
     ngx_int_t    rc;
     ngx_chain_t  out;
 
-    if (ngx_http_lunary_header(r, "Cache-Control", "no-store") == NULL) {
+    if (ngx_http_lunary_response_cache_control(r, "no-store") != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 

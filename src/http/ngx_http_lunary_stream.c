@@ -3,6 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary.h"
+#include "ngx_http_lunary_response.h"
 #include "ngx_http_lunary_stream.h"
 
 
@@ -19,6 +20,9 @@ static ngx_int_t ngx_http_lunary_stream_begin(ngx_http_lunary_stream_t *s,
 static ngx_int_t ngx_http_lunary_stream_commit(ngx_http_lunary_stream_t *s);
 static ngx_int_t ngx_http_lunary_stream_pass(ngx_http_lunary_stream_t *s,
     ngx_chain_t *in);
+static ngx_int_t ngx_http_lunary_stream_output(ngx_http_lunary_stream_t *s,
+    ngx_chain_t *in);
+static void ngx_http_lunary_stream_begun(ngx_http_lunary_stream_t *s);
 static ngx_int_t ngx_http_lunary_stream_spool(ngx_http_lunary_stream_t *s);
 static ngx_int_t ngx_http_lunary_stream_unspool(ngx_http_lunary_stream_t *s);
 static ngx_chain_t *ngx_http_lunary_stream_file_part(
@@ -59,10 +63,11 @@ ngx_http_lunary_stream_reset(ngx_http_lunary_stream_t *s)
     ngx_http_lunary_stream_recycle(s);
 
     s->length = 0;
+    s->etag = NULL;
 }
 
 
-/* what is ready needs not be sent any more: its buffers are free */
+/* frees the buffers that are ready, unsent */
 
 static void
 ngx_http_lunary_stream_recycle(ngx_http_lunary_stream_t *s)
@@ -84,7 +89,7 @@ ngx_http_lunary_stream_recycle(ngx_http_lunary_stream_t *s)
 }
 
 
-/* the buffer is full: it is passed on, and another one taken */
+/* the current buffer is full or missing: takes another one */
 
 static ngx_int_t
 ngx_http_lunary_stream_more(ngx_lunary_out_t *out)
@@ -154,7 +159,7 @@ ngx_http_lunary_stream_next(ngx_http_lunary_stream_t *s)
 }
 
 
-/* what was written so far becomes part of what is ready */
+/* moves what was written to what is ready */
 
 static void
 ngx_http_lunary_stream_take(ngx_http_lunary_stream_t *s)
@@ -172,7 +177,7 @@ ngx_http_lunary_stream_take(ngx_http_lunary_stream_t *s)
 
     if (s->out.pos == b->last) {
 
-        /* nothing in it, and nothing that nginx should see */
+        /* nginx must not see an empty buffer */
 
         *s->last = NULL;
         cl->next = s->free;
@@ -190,28 +195,63 @@ ngx_http_lunary_stream_take(ngx_http_lunary_stream_t *s)
 }
 
 
-/* no way back from here: the header goes out, "length" or -1 in it */
+/* sends the header; "length" is that of the body, or -1 */
 
 static ngx_int_t
 ngx_http_lunary_stream_begin(ngx_http_lunary_stream_t *s, off_t length)
 {
-    ngx_int_t  rc;
+    ngx_int_t            rc;
+    ngx_http_request_t  *r;
+
+    r = s->request;
 
     s->committed = 1;
 
-    rc = ngx_http_lunary_send_header(s->request, NGX_HTTP_OK, length);
+    rc = ngx_http_lunary_response_ok(r, s->etag, length);
 
-    /* a filter that has answered something else may have more to send */
+    ngx_http_lunary_stream_begun(s);
 
-    if (rc == NGX_ERROR || rc > NGX_OK || s->request->filter_finalize) {
+    /* a filter may have answered in place of this response */
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->filter_finalize) {
         return NGX_ERROR;
     }
+
+    s->bodyless = r->header_only;
+
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "lunary response begun, length:%O header only:%d",
+                   length, r->header_only);
 
     return NGX_OK;
 }
 
 
-/* the answer streams: all that is ready goes out */
+/*
+ * A filter may send its own response instead of the header, or hold the header
+ * until it sees the body.  Once the header is sent, what follows can be cut.
+ */
+
+static void
+ngx_http_lunary_stream_begun(ngx_http_lunary_stream_t *s)
+{
+    ngx_http_request_t  *r;
+
+    r = s->request;
+
+    if (s->begun || !r->header_sent || r->filter_finalize
+        || r->subrequest_in_memory)
+    {
+        return;
+    }
+
+    s->begun = 1;
+    s->framed = r->main->chunked
+                || r->main->headers_out.content_length_n != -1;
+}
+
+
+/* streams the response: gives nginx all that is ready */
 
 static ngx_int_t
 ngx_http_lunary_stream_commit(ngx_http_lunary_stream_t *s)
@@ -220,9 +260,7 @@ ngx_http_lunary_stream_commit(ngx_http_lunary_stream_t *s)
         return NGX_ERROR;
     }
 
-    /* a filter may have made it an answer without a body */
-
-    if (s->request->header_only) {
+    if (s->bodyless) {
         ngx_http_lunary_stream_recycle(s);
         return NGX_OK;
     }
@@ -238,7 +276,7 @@ ngx_http_lunary_stream_commit(ngx_http_lunary_stream_t *s)
     s->ready = NULL;
     s->last = &s->ready;
 
-    /* the buffer to write to comes on top */
+    /* the buffer to write to needs memory, too */
 
     if (s->free == NULL && s->allocated + s->buffer_size > s->max) {
 
@@ -264,12 +302,27 @@ ngx_http_lunary_stream_pass(ngx_http_lunary_stream_t *s, ngx_chain_t *in)
         cl->buf->recycled = 1;
     }
 
-    rc = ngx_http_output_filter(s->request, in);
+    rc = ngx_http_lunary_stream_output(s, in);
 
     ngx_chain_update_chains(s->request->pool, &s->free, &s->busy, &in,
                             (ngx_buf_tag_t) &ngx_http_lunary_module);
 
     return rc == NGX_ERROR ? NGX_ERROR : NGX_OK;
+}
+
+
+/* a filter that held the header may send it with the body */
+
+static ngx_int_t
+ngx_http_lunary_stream_output(ngx_http_lunary_stream_t *s, ngx_chain_t *in)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_output_filter(s->request, in);
+
+    ngx_http_lunary_stream_begun(s);
+
+    return rc;
 }
 
 
@@ -302,7 +355,7 @@ ngx_http_lunary_stream_spool(ngx_http_lunary_stream_t *s)
         tf->file.log = s->request->connection->log;
         tf->path = s->path;
         tf->pool = s->request->pool;
-        tf->warn = "an answer is buffered to a temporary file";
+        tf->warn = "a response is buffered to a temporary file";
         tf->log_level = NGX_LOG_WARN;
         tf->clean = 1;
 
@@ -327,7 +380,7 @@ ngx_http_lunary_stream_spool(ngx_http_lunary_stream_t *s)
 }
 
 
-/* the next part of the file, once the client has all that was before it */
+/* sends the next part of the file, if all that precedes it is sent */
 
 static ngx_int_t
 ngx_http_lunary_stream_unspool(ngx_http_lunary_stream_t *s)
@@ -347,8 +400,8 @@ ngx_http_lunary_stream_unspool(ngx_http_lunary_stream_t *s)
         if (s->file == NULL || s->file_sent == s->file->offset) {
 
             /*
-             * it has caught up.  What was sent from the file may still be
-             * on its way, so nothing in it is written over
+             * The client has caught up.  The kernel may still be sending
+             * from the file, so it is appended to, never overwritten.
              */
 
             s->spooling = 0;
@@ -369,7 +422,7 @@ ngx_http_lunary_stream_unspool(ngx_http_lunary_stream_t *s)
 }
 
 
-/* the part before, if any, has been sent when the next one is asked for */
+/* the buffer is reused if the part before it is sent */
 
 static ngx_chain_t *
 ngx_http_lunary_stream_file_part(ngx_http_lunary_stream_t *s)
@@ -437,11 +490,9 @@ ngx_http_lunary_stream_flush(ngx_http_lunary_stream_t *s)
 ngx_int_t
 ngx_http_lunary_stream_finish(ngx_http_lunary_stream_t *s)
 {
-    off_t                length;
-    ngx_chain_t         *in;
-    ngx_http_request_t  *r;
-
-    r = s->request;
+    off_t         length;
+    ngx_int_t     rc;
+    ngx_chain_t  *in;
 
     if (s->failed) {
         return NGX_ERROR;
@@ -455,9 +506,8 @@ ngx_http_lunary_stream_finish(ngx_http_lunary_stream_t *s)
         return NGX_ERROR;
     }
 
-    s->ended = 1;
-
-    if (r->header_only) {
+    if (s->bodyless) {
+        s->ended = 1;
         return NGX_OK;
     }
 
@@ -472,32 +522,42 @@ ngx_http_lunary_stream_finish(ngx_http_lunary_stream_t *s)
     in = s->ready;
     s->ready = NULL;
 
-    return ngx_http_output_filter(r, in);
+    rc = ngx_http_lunary_stream_output(s, in);
+
+    if (rc != NGX_ERROR) {
+        s->ended = 1;
+    }
+
+    return rc;
+}
+
+
+ngx_int_t
+ngx_http_lunary_stream_send(ngx_http_lunary_stream_t *s)
+{
+    return ngx_http_lunary_stream_output(s, NULL);
 }
 
 
 ngx_uint_t
-ngx_http_lunary_stream_is_cut(ngx_http_lunary_stream_t *s)
+ngx_http_lunary_stream_is_partial(ngx_http_lunary_stream_t *s)
 {
-    ngx_connection_t    *c;
     ngx_http_request_t  *r;
 
     r = s->request;
 
-    if (!s->committed || r->header_only || r->filter_finalize) {
+    if (!s->begun || s->bodyless) {
         return 0;
     }
 
-    c = r->connection;
-
-    return !s->ended || c->error || c->buffered || r->buffered
-           || r->main->buffered || r->main->out;
+    return !s->ended || r->connection->buffered || r->buffered
+           || r->postponed || r->main->buffered || r->main->out;
 }
 
 
 /*
- * the rest of the file, if any, and the mark of the end.  The last thing
- * written is still there, ready or in the file
+ * Adds the rest of the file, and marks the last buffer.  There is one: the
+ * end of the array was just written.
  */
 
 static ngx_int_t
@@ -522,66 +582,4 @@ ngx_http_lunary_stream_end(ngx_http_lunary_stream_t *s)
     cl->buf->last_in_chain = 1;
 
     return NGX_OK;
-}
-
-
-ngx_int_t
-ngx_http_lunary_send_header(ngx_http_request_t *r, ngx_uint_t status,
-    off_t length)
-{
-    ngx_str_set(&r->headers_out.content_type,
-                "application/json; charset=utf-8");
-    r->headers_out.content_type_len = sizeof("application/json") - 1;
-    r->headers_out.content_type_lowcase = NULL;
-
-    r->headers_out.status = status;
-
-    if (length == -1) {
-        ngx_http_clear_content_length(r);
-
-    } else {
-        r->headers_out.content_length_n = length;
-    }
-
-    if (ngx_http_lunary_header(r, "Cache-Control", "private, no-store")
-        == NULL)
-    {
-        return NGX_ERROR;
-    }
-
-    /* it has no version that a condition of the request could mean */
-
-    r->disable_not_modified = 1;
-
-    /* now that the answer is decided on nobody else wants the body */
-
-    if (ngx_http_discard_request_body(r) != NGX_OK) {
-        r->keepalive = 0;
-    }
-
-    return ngx_http_send_header(r);
-}
-
-
-ngx_table_elt_t *
-ngx_http_lunary_header(ngx_http_request_t *r, char *key, char *value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NULL;
-    }
-
-    h->hash = 1;
-    h->key.data = (u_char *) key;
-    h->key.len = ngx_strlen(key);
-    h->value.data = (u_char *) value;
-    h->value.len = ngx_strlen(value);
-
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
-
-    return h;
 }

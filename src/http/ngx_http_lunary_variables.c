@@ -3,6 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary.h"
+#include "ngx_http_lunary_counters.h"
 #include "ngx_http_lunary_variables.h"
 
 
@@ -22,14 +23,15 @@ static ngx_int_t ngx_http_lunary_variable_credential(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_lunary_variable_set(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
+static void ngx_http_lunary_add_time(ngx_msec_t *total, ngx_msec_t ms);
 
 
 ngx_str_t  ngx_http_lunary_outcomes[] = {
-    ngx_string("-"), ngx_string("ok"), ngx_string("method"),
-    ngx_string("denied"), ngx_string("not_found"), ngx_string("queue_full"),
-    ngx_string("queue_timeout"), ngx_string("unavailable"),
-    ngx_string("timeout"), ngx_string("error"), ngx_string("cut"),
-    ngx_string("client_left")
+    ngx_string("-"), ngx_string("ok"), ngx_string("not_modified"),
+    ngx_string("method"), ngx_string("denied"), ngx_string("not_found"),
+    ngx_string("queue_full"), ngx_string("queue_timeout"),
+    ngx_string("unavailable"), ngx_string("timeout"), ngx_string("error"),
+    ngx_string("cut"), ngx_string("client_left")
 };
 
 
@@ -104,6 +106,34 @@ ngx_http_lunary_variables(ngx_conf_t *cf)
 }
 
 
+ngx_http_lunary_ctx_t *
+ngx_http_lunary_get_ctx(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t     *cln;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_lunary_module);
+
+    if (ctx || !(r->internal || r->filter_finalize)) {
+        return ctx;
+    }
+
+    /* a redirect zeroes the contexts; the latest cleanup comes first */
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+        if (cln->handler == ngx_http_lunary_counters_request) {
+            ctx = cln->data;
+
+            if (ctx->request == r) {
+                return ctx;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
 static ngx_int_t
 ngx_http_lunary_variable_outcome(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data)
@@ -168,7 +198,7 @@ ngx_http_lunary_variable_runs(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    if (!ctx->asked) {
+    if (ctx->query_time == NGX_CONF_UNSET_MSEC) {
         return ngx_http_lunary_variable_set(v, (u_char *) "-", 1);
     }
 
@@ -189,7 +219,6 @@ ngx_http_lunary_variable_time(ngx_http_request_t *r,
 {
     u_char                 *p;
     ngx_msec_t              ms;
-    ngx_uint_t              known;
     ngx_http_lunary_ctx_t  *ctx;
 
     ctx = ngx_http_lunary_get_ctx(r);
@@ -199,25 +228,9 @@ ngx_http_lunary_variable_time(ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    switch (data) {
+    ms = *(ngx_msec_t *) ((u_char *) ctx + data);
 
-    case offsetof(ngx_http_lunary_ctx_t, queue_time):
-        known = ctx->queued;
-        break;
-
-    case offsetof(ngx_http_lunary_ctx_t, connect_time):
-        known = ctx->connected;
-        break;
-
-    case offsetof(ngx_http_lunary_ctx_t, first_row_time):
-        known = ctx->first_row;
-        break;
-
-    default: /* query_time */
-        known = ctx->asked;
-    }
-
-    if (!known) {
+    if (ms == NGX_CONF_UNSET_MSEC) {
         return ngx_http_lunary_variable_set(v, (u_char *) "-", 1);
     }
 
@@ -225,8 +238,6 @@ ngx_http_lunary_variable_time(ngx_http_request_t *r,
     if (p == NULL) {
         return NGX_ERROR;
     }
-
-    ms = *(ngx_msec_t *) ((u_char *) ctx + data);
 
     return ngx_http_lunary_variable_set(v, p,
                                         ngx_sprintf(p, "%T.%03M",
@@ -308,6 +319,43 @@ ngx_http_lunary_variable_set(ngx_http_variable_value_t *v, u_char *data,
     v->not_found = 0;
 
     return NGX_OK;
+}
+
+
+void
+ngx_http_lunary_count_times(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_lunary_query_t *q = &ctx->query;
+
+    ngx_http_lunary_add_time(&ctx->queue_time, q->waited);
+    q->waited = 0;
+
+    if (!q->asked) {
+        return;
+    }
+
+    ngx_http_lunary_add_time(&ctx->query_time, q->took);
+
+    if (q->connected) {
+        ngx_http_lunary_add_time(&ctx->connect_time, q->connect);
+    }
+
+    if (q->rows) {
+        ngx_http_lunary_add_time(&ctx->first_row_time, q->first_row);
+    }
+
+    /* another query of the request must not add these again */
+
+    q->took = 0;
+    q->connected = 0;
+    q->rows = 0;
+}
+
+
+static void
+ngx_http_lunary_add_time(ngx_msec_t *total, ngx_msec_t ms)
+{
+    *total = *total == NGX_CONF_UNSET_MSEC ? ms : *total + ms;
 }
 
 

@@ -23,5 +23,8 @@ ngx_int_t ngx_http_lunary_variables(ngx_conf_t *cf);
 /* whether the runs that were written went to the client */
 ngx_uint_t ngx_http_lunary_served(ngx_http_lunary_ctx_t *ctx);
 
+/* adds the times of the query that has ended to those of the request */
+void ngx_http_lunary_count_times(ngx_http_lunary_ctx_t *ctx);
+
 
 #endif /* _NGX_HTTP_LUNARY_VARIABLES_H_INCLUDED_ */
