@@ -192,6 +192,13 @@ static ngx_command_t  ngx_http_lunary_commands[] = {
       offsetof(ngx_http_lunary_loc_conf_t, null_fields),
       &ngx_http_lunary_null_fields },
 
+    { ngx_string("lunary_etag"),
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_lunary_loc_conf_t, etag),
+      NULL },
+
     { ngx_string("lunary_status"),
       NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
       ngx_http_lunary_status,
@@ -311,6 +318,7 @@ ngx_http_lunary_create_loc_conf(ngx_conf_t *cf)
     conf->buffers_max = NGX_CONF_UNSET_SIZE;
     conf->max_temp_file_size = NGX_CONF_UNSET;
     conf->null_fields = NGX_CONF_UNSET_UINT;
+    conf->etag = NGX_CONF_UNSET;
 
     return conf;
 }
@@ -359,6 +367,7 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                              (off_t) 1024 * 1024 * 1024);
 
     ngx_conf_merge_uint_value(conf->null_fields, prev->null_fields, 0);
+    ngx_conf_merge_value(conf->etag, prev->etag, 0);
 
     if (ngx_conf_merge_path_value(cf, &conf->temp_path, prev->temp_path,
                                   &ngx_http_lunary_temp_path)

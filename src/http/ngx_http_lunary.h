@@ -96,6 +96,10 @@ typedef struct {
 
     ngx_uint_t                  null_fields;    /* 1: written as null */
 
+    ngx_flag_t                  etag;
+    ngx_uint_t                  untagged;       /* the last session of this
+                                                   worker knew no versions */
+
     ngx_uint_t                  status;         /* lunary_status: 1, ready: 2 */
 
     ngx_lunary_pool_t          *pool;
@@ -139,6 +143,9 @@ typedef struct {
 
     ngx_http_lunary_question_e  question;
     ngx_http_lunary_by_e        by;
+
+    ngx_str_t                   etag;           /* empty: there is none */
+    u_char                      tag[sizeof("W/\"\"") - 1 + 32];
 
     ngx_uint_t                  nruns;
     ngx_http_lunary_credential_e credential;

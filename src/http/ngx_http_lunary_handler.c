@@ -8,6 +8,7 @@
 #include "ngx_http_lunary_counters.h"
 #include "ngx_http_lunary_query.h"
 #include "ngx_http_lunary_response.h"
+#include "ngx_http_lunary_tag.h"
 #include "ngx_http_lunary_variables.h"
 
 
@@ -19,6 +20,8 @@ static ngx_int_t ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_key_cache_id_t *id);
+static ngx_http_lunary_question_e ngx_http_lunary_first_question(
+    ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_question_e question);
 
@@ -33,7 +36,9 @@ static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_fail(ngx_http_lunary_ctx_t *ctx,
     ngx_lunary_result_e result);
-static ngx_int_t ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_condition(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_question_e question);
 static void ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx);
 
@@ -197,8 +202,7 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
     }
 
-    rc = ngx_http_lunary_ask(ctx, ctx->head ? NGX_HTTP_LUNARY_EXISTS
-                                        : NGX_HTTP_LUNARY_MAIN);
+    rc = ngx_http_lunary_ask(ctx, ngx_http_lunary_first_question(ctx));
 
     if (rc == NGX_BUSY) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
@@ -237,10 +241,6 @@ ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
                                                 llcf->key_valid,
                                                 ctx->project);
 
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "lunary key cache: %V",
-                   &ngx_http_lunary_caches[ctx->cache]);
-
     if (ctx->cache == NGX_HTTP_LUNARY_CACHE_HIT) {
         ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
         ctx->has_project = 1;
@@ -270,6 +270,21 @@ ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
 }
 
 
+/* a condition is not worth asking for where sessions know no versions */
+
+static ngx_http_lunary_question_e
+ngx_http_lunary_first_question(ngx_http_lunary_ctx_t *ctx)
+{
+    if (ctx->head) {
+        return NGX_HTTP_LUNARY_EXISTS;
+    }
+
+    return ctx->conf->etag && !ctx->conf->untagged
+           && ctx->request->headers_in.if_none_match
+           ? NGX_HTTP_LUNARY_TAG : NGX_HTTP_LUNARY_MAIN;
+}
+
+
 static ngx_int_t
 ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_question_e question)
@@ -296,6 +311,10 @@ ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res, int i)
     ctx = q->data;
 
     rc = ngx_http_lunary_query_row(ctx, res, i);
+
+    /* the header goes out with a later row */
+
+    ctx->stream.etag = ctx->etag.len ? &ctx->etag : NULL;
 
     q->committed = ctx->stream.committed;
 
@@ -390,8 +409,12 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
     }
 
+    if (ctx->question == NGX_HTTP_LUNARY_TAG && ctx->found) {
+        return ngx_http_lunary_condition(ctx);
+    }
+
     if (ctx->needs_full) {
-        return ngx_http_lunary_ask_again(ctx);
+        return ngx_http_lunary_ask_again(ctx, NGX_HTTP_LUNARY_FULL);
     }
 
     if (ctx->head) {
@@ -405,6 +428,21 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
     }
 
     return ngx_http_lunary_finish(ctx);
+}
+
+
+/* the versions of the rows are known, and no row is read */
+
+static ngx_int_t
+ngx_http_lunary_condition(ngx_http_lunary_ctx_t *ctx)
+{
+    if (ctx->etag.len == 0 || !ngx_http_lunary_tag_matches(ctx)) {
+        return ngx_http_lunary_ask_again(ctx, NGX_HTTP_LUNARY_MAIN);
+    }
+
+    ctx->outcome = NGX_HTTP_LUNARY_NOT_MODIFIED;
+
+    return ngx_http_lunary_response_not_modified(ctx->request, &ctx->etag);
 }
 
 
@@ -469,9 +507,10 @@ ngx_http_lunary_fail(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
 
 
 static ngx_int_t
-ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx)
+ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_question_e question)
 {
-    return ngx_http_lunary_ask(ctx, NGX_HTTP_LUNARY_FULL) == NGX_OK
+    return ngx_http_lunary_ask(ctx, question) == NGX_OK
            ? NGX_DONE
            : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
 }

@@ -5,6 +5,7 @@
 #include "ngx_http_lunary_query.h"
 #include "ngx_http_lunary_run.h"
 #include "ngx_http_lunary_sql.h"
+#include "ngx_http_lunary_tag.h"
 #include "ngx_lunary_value.h"
 
 
@@ -15,6 +16,8 @@ static ngx_int_t ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx,
 static ngx_http_lunary_key_e ngx_http_lunary_query_kind(
     ngx_http_lunary_by_e by, u_char *kind, size_t len);
 static ngx_int_t ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx,
+    PGresult *res, int row);
+static ngx_int_t ngx_http_lunary_query_versions(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
 static ngx_int_t ngx_http_lunary_query_run(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
@@ -46,7 +49,8 @@ ngx_http_lunary_query_set(ngx_http_lunary_ctx_t *ctx,
         q->params[2] = ctx->session.project;
     }
 
-    q->statement = ngx_http_lunary_sql_statement(question, ctx->by, 0);
+    q->statement = ngx_http_lunary_sql_statement(question, ctx->by,
+                                                 ctx->conf->etag);
 
     ngx_http_lunary_query_reset(ctx);
 }
@@ -61,6 +65,7 @@ ngx_http_lunary_query_reset(ngx_http_lunary_ctx_t *ctx)
     }
 
     ctx->nruns = 0;
+    ctx->etag.len = 0;
     ctx->has_head = 0;
     ctx->found = 0;
     ctx->needs_full = 0;
@@ -115,7 +120,11 @@ ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
         return NGX_DECLINED;
     }
 
-    return ngx_http_lunary_query_flags(ctx, res, row);
+    if (ngx_http_lunary_query_flags(ctx, res, row) != NGX_OK) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_http_lunary_query_versions(ctx, res, row);
 }
 
 
@@ -213,6 +222,56 @@ ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx, PGresult *res,
 
     ctx->found = (flags & NGX_HTTP_LUNARY_FLAG_FOUND) ? 1 : 0;
     ctx->needs_full = (flags & NGX_HTTP_LUNARY_FLAG_FULL) ? 1 : 0;
+
+    return NGX_OK;
+}
+
+
+/* MAIN has no tag of a tree that FULL is needed for */
+
+static ngx_int_t
+ngx_http_lunary_query_versions(ngx_http_lunary_ctx_t *ctx, PGresult *res,
+    int row)
+{
+    size_t   len, catalog_len;
+    u_char  *versions, *parsed, *catalog;
+
+    if (!ctx->conf->etag || ctx->question == NGX_HTTP_LUNARY_EXISTS
+        || !ctx->found || ctx->needs_full)
+    {
+        return NGX_OK;
+    }
+
+    versions = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_VERSIONS,
+                                   &len);
+
+    ctx->conf->untagged = (versions == NULL);
+
+    if (versions == NULL) {
+        return NGX_OK;
+    }
+
+    ngx_http_lunary_tag_set(ctx, versions, len);
+
+    if (ctx->question != NGX_HTTP_LUNARY_TAG) {
+        return NGX_OK;
+    }
+
+    parsed = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_PARSED, &len);
+
+    if (parsed == NULL || len != sizeof(int64_t)) {
+        return NGX_DECLINED;
+    }
+
+    catalog = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_CATALOG,
+                                  &catalog_len);
+
+    if (!ngx_http_lunary_tag_current(&ctx->query, parsed, catalog,
+                                     catalog_len))
+    {
+        ctx->etag.len = 0;
+        ngx_lunary_pool_outdated(&ctx->query);
+    }
 
     return NGX_OK;
 }

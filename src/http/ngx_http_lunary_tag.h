@@ -1,0 +1,34 @@
+
+/*
+ * The entity tag of a response: what it is made of, and whether a condition
+ * of the request names it.
+ */
+
+
+#ifndef _NGX_HTTP_LUNARY_TAG_H_INCLUDED_
+#define _NGX_HTTP_LUNARY_TAG_H_INCLUDED_
+
+
+#include "ngx_http_lunary.h"
+
+
+/*
+ * sets "etag" of the context from the versions of the rows, as the head of a
+ * result tells them, and from all else that makes two responses differ
+ */
+void ngx_http_lunary_tag_set(ngx_http_lunary_ctx_t *ctx, u_char *versions,
+    size_t len);
+
+/*
+ * whether the schema is the one that the session's tags are made with, 1 or
+ * 0: "parsed" is when the session parsed the statement, "catalog" what the
+ * catalog has since then, or NULL
+ */
+ngx_uint_t ngx_http_lunary_tag_current(ngx_lunary_query_t *q, u_char *parsed,
+    u_char *catalog, size_t len);
+
+/* whether If-None-Match names "etag" of the context, 1 or 0 */
+ngx_uint_t ngx_http_lunary_tag_matches(ngx_http_lunary_ctx_t *ctx);
+
+
+#endif /* _NGX_HTTP_LUNARY_TAG_H_INCLUDED_ */
