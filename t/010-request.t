@@ -1,4 +1,4 @@
-# The request: method, id, order of the checks, bodies, keep-alive.
+# Requests: method, id, order of the checks, bodies, keep-alive.
 
 use strict;
 use warnings;
@@ -37,7 +37,7 @@ Cache-Control: private, no-store
 
 
 
-=== TEST 3: HEAD of what is not there
+=== TEST 3: HEAD of a run that does not exist
 --- run: HEAD 999
 --- key: alpha
 --- error_code: 404
@@ -74,7 +74,7 @@ WWW-Authenticate: Bearer realm="lunary"
 
 
 
-=== TEST 6: the method is looked at before the key
+=== TEST 6: the method is checked before the key
 --- run: POST 101
 --- error_code: 405
 --- message: Method not allowed
@@ -82,7 +82,7 @@ WWW-Authenticate: Bearer realm="lunary"
 
 
 
-=== TEST 7: the method is looked at before the id
+=== TEST 7: the method is checked before the id
 --- request
 DELETE /v1/runs/x/related
 --- error_code: 405
@@ -91,7 +91,7 @@ DELETE /v1/runs/x/related
 
 
 
-=== TEST 8: ids that are no UUID name no run, and the database is not asked
+=== TEST 8: an id that is no UUID is 404 without a query
 --- request eval
 my $id = '00000000-0000-4000-8000-00000000010';
 ["GET /v1/runs/x/related", "GET /v1/runs/$id/related",
@@ -115,7 +115,7 @@ my $id = '00000000-0000-4000-8000-00000000010';
 
 
 
-=== TEST 9: the id is looked at before an unknown key
+=== TEST 9: the id is checked before an unknown key
 --- request
 GET /v1/runs/x/related
 --- more_headers
@@ -126,7 +126,7 @@ Authorization: Bearer cccccccc-ffff-4000-8000-00000000dead
 
 
 
-=== TEST 10: what makes a key no key is looked at before the id
+=== TEST 10: a malformed key is refused before the id is checked
 --- request eval
 ["GET /v1/runs/x/related", "GET /v1/runs/x/related"]
 --- more_headers eval
@@ -139,7 +139,7 @@ Authorization: Bearer cccccccc-ffff-4000-8000-00000000dead
 
 
 
-=== TEST 11: an unknown key is looked at before the run
+=== TEST 11: an unknown key is refused before the run is looked up
 --- run: 999
 --- more_headers
 Authorization: Bearer cccccccc-ffff-4000-8000-00000000dead
@@ -148,7 +148,7 @@ Authorization: Bearer cccccccc-ffff-4000-8000-00000000dead
 
 
 
-=== TEST 12: upper case in the id
+=== TEST 12: an id in upper case
 --- request eval
 ["GET /v1/runs/0000ABCD-EF00-4000-8000-000000000112/related",
  "GET /v1/runs/0000abcd-ef00-4000-8000-000000000112/related",
@@ -173,7 +173,7 @@ Cache-Control: private, no-store
 
 
 
-=== TEST 14: another project's run looks the same as none
+=== TEST 14: a run of another project looks like one that does not exist
 --- run: 111
 --- key: alpha
 --- error_code: 404
@@ -185,7 +185,7 @@ Cache-Control: private, no-store
 
 
 
-=== TEST 15: unknown arguments are ignored
+=== TEST 15: unknown query arguments are ignored
 --- request eval
 my $uri = '/v1/runs/00000000-0000-4000-8000-000000000110/related';
 ["GET $uri?", "GET $uri?a=b&limit=0&project_id=x", "GET $uri?%00%ff"]
@@ -197,7 +197,7 @@ my $uri = '/v1/runs/00000000-0000-4000-8000-000000000110/related';
 
 
 
-=== TEST 16: an id of other variables
+=== TEST 16: an id from other variables
 --- config
 location = /by-argument {
     lunary_related_runs $arg_id;
@@ -222,7 +222,7 @@ location = /empty {
 
 
 
-=== TEST 17: a body of a GET is discarded, keep-alive survives it
+=== TEST 17: the body of a GET is discarded, and the connection stays open
 --- raw_request eval
 my $head = "/v1/runs/00000000-0000-4000-8000-000000000110/related HTTP/1.1\r\n"
            . "Host: localhost\r\n"
@@ -271,7 +271,7 @@ client_body_buffer_size 8k;
 
 
 
-=== TEST 20: pipelining of long answers
+=== TEST 20: pipelining of long responses
 --- pipelined_requests eval
 ["GET /v1/runs/00000000-0000-4000-8000-000000090000/related",
  "GET /v1/runs/00000000-0000-4000-8000-000000000110/related",
@@ -294,7 +294,7 @@ GET /v1/runs/00000000-0000-4000-8000-000000000101/related HTTP/1.0
 
 
 
-=== TEST 22: HTTP/1.0 and a long answer: no chunks
+=== TEST 22: HTTP/1.0 and a long response: no chunks
 --- request
 GET /v1/runs/00000000-0000-4000-8000-000000090000/related HTTP/1.0
 --- key: alpha
@@ -304,7 +304,7 @@ GET /v1/runs/00000000-0000-4000-8000-000000090000/related HTTP/1.0
 
 
 
-=== TEST 23: an answer that fits is sent whole, with Content-Length
+=== TEST 23: a response that fits into the first buffer has Content-Length
 --- run: 101
 --- key: alpha
 --- response_headers_like
@@ -315,7 +315,7 @@ Connection: close
 
 
 
-=== TEST 24: a longer one is streamed
+=== TEST 24: a longer response is streamed
 --- run: 90000
 --- key: alpha
 --- response_headers
@@ -325,7 +325,7 @@ Transfer-Encoding: chunked
 
 
 
-=== TEST 25: small buffers, and every byte at once
+=== TEST 25: small buffers, and postpone_output 1
 --- config
 postpone_output 1;
 lunary_buffers 1k max=4k;
@@ -380,7 +380,7 @@ whole
 
 
 
-=== TEST 29: a subrequest of SSI
+=== TEST 29: an SSI subrequest
 --- config
 location = /page {
     ssi on;
@@ -400,7 +400,7 @@ GET /page
 
 
 
-=== TEST 30: two subrequests of SSI, one of them long, both in order
+=== TEST 30: two SSI subrequests in order, one of them long
 --- config
 location = /page {
     ssi on;
@@ -420,7 +420,7 @@ GET /page
 
 
 
-=== TEST 31: a subrequest of SSI that is refused
+=== TEST 31: an SSI subrequest that is refused
 --- config
 location = /page {
     ssi on;
@@ -463,7 +463,7 @@ location = /may {
 
 
 
-=== TEST 33: auth_request of a refused key
+=== TEST 33: auth_request with a refused key
 --- config
 location = /guarded {
     auth_request /may;
@@ -501,7 +501,7 @@ location = /copy {
 
 
 
-=== TEST 35: add_header, and other locations are not touched
+=== TEST 35: add_header, and other locations are unchanged
 --- config
 location = /plain {
     default_type text/plain;
@@ -522,7 +522,7 @@ location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
 
 
 
-=== TEST 36: conditions and Range change nothing
+=== TEST 36: conditional headers and Range are ignored
 --- run: 110
 --- key: alpha
 --- more_headers eval
@@ -535,7 +535,7 @@ If-Modified-Since: Wed, 11 Nov 2099 00:00:00 GMT", 'If-Match: "x"',
 
 
 
-=== TEST 37: nor of a long answer
+=== TEST 37: conditional headers and Range are ignored for a long response
 --- run: 90000
 --- key: alpha
 --- more_headers eval
@@ -549,7 +549,7 @@ Transfer-Encoding: chunked
 
 
 
-=== TEST 38: a block of "if" is a part of its location
+=== TEST 38: an "if" block inherits from its location
 --- config
 location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
     lunary_related_runs $run_id;
@@ -568,7 +568,7 @@ X-Debug: ok
 
 
 
-=== TEST 39: a block of "if", where the request is refused
+=== TEST 39: an error response in an "if" block
 --- config
 location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
     lunary_related_runs $run_id;
@@ -588,7 +588,7 @@ X-Debug: 1
 
 
 
-=== TEST 40: a block of "limit_except" is a part of its location
+=== TEST 40: a "limit_except" block inherits from its location
 --- config
 location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
     lunary_related_runs $run_id;
@@ -612,7 +612,7 @@ location = /ready {
 
 
 
-=== TEST 41: the same of lunary_status
+=== TEST 41: "if" and "limit_except" blocks with lunary_status
 --- config
 location = /ready {
     lunary_status ready;

@@ -1,5 +1,5 @@
-# HTTP/2, and clients that no library plays: those that leave, that read
-# slowly, that keep a connection for many requests.
+# HTTP/2, and clients that leave, read slowly, or send many requests on one
+# connection.
 #
 # Packages: curl nghttp2-client
 
@@ -65,7 +65,7 @@ is($h2->http2(related_uri(101))->{status}, 401, 'HTTP/2 401');
 is($h2->http2(related_uri(101), @key, '-X', 'DELETE')->{status}, 405,
    'HTTP/2 405');
 
-# a body (by nghttp: curl takes it for an error when it is not read)
+# a request body (by nghttp: curl reports an error if the body is not read)
 Lunary::System::write_file("$nginx->{dir}/body", 'a body');
 my ($code, $body) = Lunary::System::run_cmd('nghttp', '-H:method: GET', '-H',
     "Authorization: Bearer $alpha", '-d', "$nginx->{dir}/body",
@@ -82,7 +82,7 @@ like($out, qr/400 succeeded, 0 failed, 0 errored/, 'HTTP/2 streams')
     or diag($out);
 
 
-# one connection, many requests, of all kinds
+# many requests of all kinds on one connection
 
 my $client = $nginx->client->connect;
 my $socket = $client->{socket};
@@ -101,7 +101,7 @@ is($client->{socket}, $socket, 'on one connection');
 $client->close;
 
 
-# a slow reader gets all, and holds no connection of the database
+# a slow client gets all and holds no database connection
 
 my $slow = $nginx->client(rcvbuf => 4096, timeout => 30)->ask(
     related_uri(90000), Connection => 'close',
@@ -140,11 +140,11 @@ ok(sessions_idle(2), 'no query goes on for streams that were reset');
 same($h2->http2(related_uri(101), @key), 101, 'after reset streams');
 
 
-# the backend ends in mid-answer: never looks complete
+# the backend ends during a response: the response never looks complete
 
 {
-    # a temporary file, or the buffer of a socket, takes the answer in before
-    # the backend can be ended
+    # with a temporary file or large socket buffers the query would be complete
+    # before the backend is terminated
     my $narrow = Lunary::System::free_port();
     my $cut = Lunary::Nginx->new(
         http => qq{lunary_database "$conninfo";\n}

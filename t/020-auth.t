@@ -1,4 +1,4 @@
-# Who may read what: the credential, and each row of the table of refusals.
+# Access by key: each credential and its status.
 
 use strict;
 use warnings;
@@ -67,7 +67,7 @@ Cache-Control: private, no-store
 
 
 
-=== TEST 4: unknown
+=== TEST 4: an unknown key
 --- run: 101
 --- more_headers
 Authorization: Bearer cccccccc-ffff-4000-8000-00000000dead
@@ -80,7 +80,7 @@ Cache-Control: private, no-store
 
 
 
-=== TEST 5: public
+=== TEST 5: a public key
 --- run: 101
 --- key: public
 --- error_code: 401
@@ -90,7 +90,7 @@ WWW-Authenticate: Bearer realm="lunary", *error="invalid_token".*
 
 
 
-=== TEST 6: of an organisation
+=== TEST 6: an organisation's key
 --- run: 101
 --- key: org
 --- error_code: 401
@@ -100,7 +100,7 @@ WWW-Authenticate: Bearer realm="lunary", *error="invalid_token".*
 
 
 
-=== TEST 7: the refusals are the same where the run is not there
+=== TEST 7: a key is refused likewise if the run does not exist
 --- run eval
 [(999) x 3]
 --- more_headers eval
@@ -145,7 +145,7 @@ WWW-Authenticate: Bearer realm="lunary", *error="invalid_token".*
 
 
 
-=== TEST 10: X-API-Key is a key, not a header of its own grammar
+=== TEST 10: X-API-Key is the bare key
 --- run eval
 [(110) x 4]
 --- more_headers eval
@@ -203,7 +203,7 @@ Authorization: Bearer cccccccc-0000-4000-8000-000000000001
 
 
 
-=== TEST 14: of several rows with one key the lowest id decides
+=== TEST 14: if several rows hold a key, the lowest id decides
 --- run eval
 [111, 110, 110, 110, 110]
 --- more_headers eval
@@ -217,7 +217,7 @@ Authorization: Bearer cccccccc-0000-4000-8000-000000000001
 
 
 
-=== TEST 15: the key is in no line of the log but nginx's own of headers
+=== TEST 15: the log shows the key only in nginx's own lines of headers
 --- log_level: debug
 --- run: 110
 --- key: alpha
@@ -227,7 +227,7 @@ qr/^(?!.*(?:http header|http process request header|http request line|posix_mema
 
 
 
-=== TEST 16: a key that is added, and one that is taken away
+=== TEST 16: a key that is added, and one that is removed
 --- config
 location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
     lunary_related_runs $run_id;

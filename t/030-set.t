@@ -14,7 +14,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: a tree, from its root and from within
+=== TEST 1: a tree, from its root and from an inner run
 --- run eval
 [101, 102, 103, 104]
 --- key: alpha
@@ -35,7 +35,7 @@ __DATA__
 
 
 
-=== TEST 3: its own parent
+=== TEST 3: a run that is its own parent
 --- run eval
 [200, 201]
 --- key: alpha
@@ -48,7 +48,7 @@ __DATA__
 
 
 
-=== TEST 4: two that are each other's parent
+=== TEST 4: two runs that are each other's parent
 --- run eval
 [210, 211]
 --- key: alpha
@@ -61,7 +61,7 @@ __DATA__
 
 
 
-=== TEST 5: a ring with a branch, from each of its runs
+=== TEST 5: a cycle with a branch, from each of its runs
 --- run eval
 [220 .. 224]
 --- key: alpha
@@ -74,7 +74,7 @@ __DATA__
 
 
 
-=== TEST 6: a ring of which one is marked as deleted
+=== TEST 6: a cycle with a run that is marked as deleted
 --- run eval
 [230, 231, 232]
 --- key: alpha
@@ -87,7 +87,7 @@ __DATA__
 
 
 
-=== TEST 7: a ring through another project is none
+=== TEST 7: a cycle through another project is not followed
 --- run eval
 [240, 241, 242]
 --- key: alpha
@@ -100,7 +100,7 @@ __DATA__
 
 
 
-=== TEST 8: another project's run is not returned and not walked through
+=== TEST 8: a run of another project is not returned and not followed
 --- run eval
 [300, 301, 302, 320, 322]
 --- key: alpha
@@ -153,7 +153,7 @@ __DATA__
 
 
 
-=== TEST 13: no project's run with another's key
+=== TEST 13: a key returns no run of another project
 --- run eval
 [101, 200, 500, 700]
 --- key: beta

@@ -1,6 +1,6 @@
-# The plans of the module's statements in a table of a million runs, on wide,
-# deep and bushy trees: whatever the statistics say of the table, runs are
-# found by index or by place, and the work goes with the runs of the answer.
+# The plans of the module's statements in a table of a million runs, for wide,
+# deep and bushy trees: with any statistics, runs are found by index or ctid,
+# and the work is proportional to the runs of the response.
 
 use strict;
 use warnings;
@@ -44,7 +44,7 @@ my %runs = (wide => 5000, deep => 2000, bushy => 5000, small => 10);
 
 sub fill {
 
-    # the rows are faster in without indexes and foreign keys
+    # inserts are faster without indexes and foreign keys
     my $indexes = $pg->dbh->selectall_arrayref(q{
         select indexname, indexdef from pg_indexes
         where tablename = 'run' and indexname <> 'run_pkey'});
@@ -59,7 +59,7 @@ sub fill {
     tree($tree{bushy}, $runs{bushy}, '(i - 1) / 4');
     tree($tree{small}, $runs{small}, '0');
 
-    # a million runs in traces of ten, one of which has a parent
+    # a million runs in traces of ten, each with a root
     $pg->do("update run set parent_run_id = null
              where id >= '@{[ id(100_000_000) ]}'
              and right(id::text, 1) = '0'");
@@ -154,12 +154,12 @@ sub check {
 }
 
 
-# planned as for the few rows that there were before
+# with the statistics of an almost empty table
 $pg->do('analyze');
 fill();
 $pg->do("set $_->[0] = $_->[1]") for settings();
 
-# a plan that has tipped over would take for ever
+# a bad plan would run for hours
 $pg->do("set statement_timeout = '60s'");
 my $text = statements();
 is(join(' ', sort keys %$text), 'full main main_key',
@@ -169,7 +169,7 @@ check('stale statistics', $text);
 $pg->do('analyze');
 check('fresh statistics', $text);
 
-# as in a table of a hundred million runs
+# with the statistics of a table of a hundred million runs
 $pg->do(q{update pg_class set reltuples = 100 * reltuples
           where oid = 'run'::regclass or oid in
               (select indexrelid from pg_index

@@ -1,5 +1,5 @@
-# The items: every field, for every run of the fixtures, with and without
-# nulls, as an independent computation says.
+# The items: every field of every run of the fixtures, with and without nulls,
+# compared with an independent computation.
 
 use strict;
 use warnings;
@@ -10,7 +10,7 @@ use Test::Nginx::Socket;
 
 my %all;
 
-# every run that is a project's, but for the inner ones of long chains
+# every run of a project, except for the inner runs of long chains
 sub all {
     my ($project) = @_;
 
@@ -81,7 +81,7 @@ lunary_null_fields include;
 
 
 
-=== TEST 5: in small buffers, without prepared statements
+=== TEST 5: with small buffers, without prepared statements
 --- config
 lunary_null_fields include;
 lunary_prepare off;
@@ -97,7 +97,7 @@ postpone_output 1;
 
 
 
-=== TEST 6: a run with everything, spelled out
+=== TEST 6: a run that has all fields, in full
 --- run: 103
 --- key: alpha
 --- response_body_like eval
@@ -123,13 +123,13 @@ my $json = <<'EOF_JSON';
 "promptTokens":120,"completionTokens":34}]
 EOF_JSON
 $json =~ s/\n//g;
-# space between tokens does not count
+# space between tokens is ignored
 my @tokens = map { quotemeta } $json =~ /"(?:[^"\\]|\\.)*"|[^"]/g;
 '^' . CORE::join('\s*', @tokens) . '\s*$'
 
 
 
-=== TEST 7: a run with nothing, spelled out
+=== TEST 7: a run that has no optional field, in full
 --- run: 110
 --- key: alpha
 --- response_body_like eval
@@ -142,7 +142,7 @@ my $json = '[{"id":"00000000-0000-4000-8000-000000000110",'
 
 
 
-=== TEST 8: a run with nothing, spelled out with its nulls
+=== TEST 8: a run that has no optional field, in full, with nulls
 --- config
 lunary_null_fields include;
 --- run: 110
@@ -164,7 +164,7 @@ my $json = '[{"id":"00000000-0000-4000-8000-000000000110",'
 
 
 
-=== TEST 9: the settings of a session change nothing
+=== TEST 9: the output does not depend on session settings
 --- http_config
 lunary_database "$TEST_NGINX_CONNINFO options='-c timezone=America/St_Johns -c datestyle=German,DMY -c intervalstyle=sql_standard -c bytea_output=escape -c extra_float_digits=-15 -c lc_numeric=C'";
 --- run eval

@@ -1,4 +1,5 @@
-# Errors: what the client gets and what the log says; error_page wins.
+# Errors: the response and the log line of each; error_page replaces the
+# response.
 
 use strict;
 use warnings;
@@ -25,7 +26,7 @@ $ENV{TEST_NGINX_NO_TABLES} = pg()->conninfo(dbname => 'postgres');
 $ENV{TEST_NGINX_NO_DATABASE} = pg()->conninfo(dbname => 'no_such_database');
 $ENV{TEST_NGINX_NO_ROLE} = pg()->conninfo(user => 'no_such_role');
 
-# a fault that comes again within a while is not told a second time
+# an error that recurs within a short time is not logged again
 sub told {
     return repeat_each() > 1 ? [] : [@_];
 }
@@ -55,7 +56,7 @@ cccccccc-0000
 
 
 
-=== TEST 2: a unix socket that is not there
+=== TEST 2: a unix socket that does not exist
 --- http_config
 lunary_database "host=$TEST_NGINX_PG_SOCKET/no dbname=lunary user=lunary_ro";
 lunary_queue 16 timeout=300ms;
@@ -68,7 +69,7 @@ Retry-After: \d+
 
 
 
-=== TEST 3: the database is down, and refusals need none
+=== TEST 3: error responses that need no database while it is down
 --- http_config
 lunary_database "host=127.0.0.1 port=$TEST_NGINX_NOBODY_PORT dbname=lunary user=lunary_ro";
 --- request eval
@@ -82,7 +83,7 @@ my $uri = '/v1/runs/00000000-0000-4000-8000-000000000101/related';
 
 
 
-=== TEST 4: the database is down, and everything else is served
+=== TEST 4: other locations are served while the database is down
 --- http_config
 lunary_database "host=127.0.0.1 port=$TEST_NGINX_NOBODY_PORT dbname=lunary user=lunary_ro";
 --- request
@@ -115,7 +116,7 @@ location = /b {
 
 
 
-=== TEST 6: no grants: 500, and one line that says so
+=== TEST 6: no grants: 500, and one line in the log
 --- http_config
 lunary_database "$TEST_NGINX_NONE";
 --- run: 101
@@ -130,7 +131,7 @@ Cache-Control: private, no-store
 
 
 
-=== TEST 7: no tables: 500, and nothing of the server's message
+=== TEST 7: no tables: 500, without the server's message
 --- http_config
 lunary_database "$TEST_NGINX_NO_TABLES";
 --- run: 101
@@ -211,7 +212,7 @@ location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
 
 
 
-=== TEST 11: error_page that leads to the endpoint itself
+=== TEST 11: error_page that redirects to the endpoint
 --- config
 error_page 404 /v1/runs/00000000-0000-4000-8000-000000000110/related;
 location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
@@ -244,7 +245,7 @@ location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
 
 
 
-=== TEST 13: variables of an answer
+=== TEST 13: variables of a 200
 --- config
 add_header X-Outcome $lunary_outcome always;
 location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
@@ -262,7 +263,7 @@ X-Project: 00000000-0000-4000-8000-00000000a001
 
 
 
-=== TEST 14: variables where the module did nothing
+=== TEST 14: variables in another location
 --- config
 location = /v {
     return 200 "[$lunary_outcome][$lunary_runs][$lunary_query_time][$lunary_sqlstate]";

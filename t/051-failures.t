@@ -1,5 +1,5 @@
-# Failures of the database under a running nginx: what becomes of the
-# request, and that service is back afterwards.
+# Failures of the database while nginx runs: the response to the request, and
+# that requests are served afterwards.
 
 use strict;
 use warnings;
@@ -102,7 +102,7 @@ answers('at first');
 is(get('/behind')->{status}, 200, 'a pool of one');
 
 
-# a private key of no project finds no run
+# a private key without a project finds no run
 
 my $homeless = 'cccccccc-0000-4000-8000-0000000000aa';
 $pg->do(q{insert into api_key (type, api_key) values ('private', ?)},
@@ -129,7 +129,7 @@ cmp_ok($late->{time}, '<', 3, 'and not long after');
 refused('/statement', 504, 'Gateway timeout', 'statement_timeout');
 refused('/lock', 504, 'Gateway timeout', 'lock_timeout');
 
-# one is under way, one waits, and there is no room for a third
+# one request is running, one waits, and the queue is full for a third
 my @waiting = map {
     my $client = $nginx->client->ask('/narrow',
         Authorization => "Bearer $alpha");
@@ -141,7 +141,7 @@ my $full = refused('/narrow', 503, 'Service unavailable', 'a full queue');
 cmp_ok($full->{time}, '<', 0.5, 'a full queue refuses at once');
 is($_->answer->{status}, 504, 'the others had their time') for @waiting;
 
-# behind a query that hangs nobody waits longer than in the queue
+# a request behind a query that hangs waits no longer than the queue's timeout
 my $asked = time;
 my @behind = map { $nginx->client(timeout => 15)->connect } 1 .. 3;
 $_->send($_->request('GET', '/behind', Authorization => "Bearer $alpha"))
@@ -156,7 +156,7 @@ for (@behind[1, 2]) {
 
 is($behind[0]->answer->{status}, 504, 'the one that hangs had its time');
 
-# and a client that leaves meanwhile
+# a client that leaves while it waits
 my $client = $nginx->client->ask(related_uri(101),
     Authorization => "Bearer $alpha");
 wait_until { $pg->sessions(q{wait_event_type = 'Lock'}) } 2;
@@ -170,7 +170,7 @@ $dbh->rollback;
 answers('after the lock');
 
 
-# restarts: the connections that broke are not noticed by the client
+# restarts: clients do not notice the broken connections
 
 $pg->restart('fast');
 is(get(related_uri(101))->{status}, 200, 'first after a fast restart');
@@ -184,7 +184,7 @@ $pg->do(q{select pg_terminate_backend(pid) from pg_stat_activity
 is(get(related_uri(101))->{status}, 200, 'first after terminated sessions');
 
 
-# a server that keeps idle sessions for a shorter time than nginx does
+# a server whose idle timeout is shorter than nginx's
 
 my $quiet = $nginx->mark;
 is(get('/idle')->{status}, 200, 'idle_session_timeout: a session');
@@ -194,7 +194,7 @@ is(get('/idle')->{status}, 200, 'idle_session_timeout: another');
 unlike($nginx->log_since($quiet), qr/\[error\]/, 'and that is no fault');
 
 
-# down: 503, and back without a reload
+# down: 503; up again: 200 without a reload
 
 $pg->stop('fast');
 my $down = refused(related_uri(101), 503, 'Service unavailable', 'down');
@@ -205,7 +205,7 @@ $pg->start;
 answers('after it was down');
 
 
-# it comes back while a request waits
+# the server starts while a request waits
 
 $pg->stop('fast');
 $client = $nginx->client->connect;
@@ -215,7 +215,7 @@ $pg->start;
 is($client->answer->{status}, 200, 'a request waited while it was away');
 
 
-# prepared statements that are gone, and a schema that changes
+# prepared statements that were deallocated, and a schema that changes
 
 for my $what ('add column extra_column text', 'drop column extra_column',
               'drop column cached_prompt_tokens',
@@ -235,7 +235,7 @@ is($oracle->compare(get(related_uri(101))->{body},
 $pg->do('alter table run drop column is_deleted');
 is(get(related_uri(410))->{status}, 200, 'an older schema, without is_deleted');
 
-# times that are infinite and a duration, where no generated column forbids
+# infinite times, in a schema without the generated column that forbids them
 $pg->do('alter table run drop column duration');
 $pg->do(q{update run set ended_at = 'infinity'
           where id = '00000000-0000-4000-8000-000000000101'});
@@ -250,7 +250,7 @@ is($oracle->compare(get(related_uri(101))->{body},
    'infinite ends');
 
 
-# a column that is needed goes: 500, one line a fault, no loop
+# a required column is dropped: 500, one log line per failure, no loop
 
 my $mark = $nginx->mark;
 my $log = $pg->log_mark;
@@ -263,7 +263,7 @@ $pg->do('alter table run add column metadata jsonb');
 answers('after the column came back');
 
 
-# frozen: 504 or 503 in time, other locations served, service back at once
+# stopped: 504 or 503 in time, other locations are served, then 200 at once
 
 get(related_uri(101)) for 1 .. 3;
 $pg->freeze;
@@ -279,7 +279,7 @@ wait_until { get(related_uri(101))->{status} == 200 } 5;
 cmp_ok(time - $start, '<', 1.5, 'thawed: service is back');
 
 
-# nginx's life: a reload leaves the sessions of one pool
+# a reload: only the sessions of the new worker's pool are left
 
 ok($nginx->reload, 'the old worker leaves');
 answers('after a reload');

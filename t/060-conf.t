@@ -1,5 +1,5 @@
-# Each bad value in the configuration is refused by nginx -t with file, line
-# and what is wrong, and no password is shown.
+# nginx -t refuses each bad value with file, line and the reason, and shows no
+# password.
 
 use strict;
 use warnings;
@@ -12,13 +12,13 @@ use Test::More;
 my $good = 'host=/nowhere dbname=lunary user=lunary_ro';
 my $nginx = Lunary::Nginx->new;
 
-# the directive is alone in a line of its own
+# the directive has a line of its own
 sub conf {
     my (%part) = @_;
 
     my $modules = join '', map { "load_module $_; " } Lunary::Nginx::modules();
 
-    # any user may make them, who can't make those of the installed nginx
+    # the installed nginx's paths are writable for root alone
     my $paths = join ' ', map { "${_}_temp_path temp_$_;" }
         qw( client_body proxy fastcgi uwsgi scgi ),
         "@part{keys %part}" =~ /lunary_temp_path/ ? () : 'lunary';
@@ -185,7 +185,7 @@ bad('lunary_max_temp_file_size x;', qr/invalid value|lunary_max_temp/);
 bad('lunary_null_fields maybe;', qr/invalid value|omit/);
 bad('lunary_null_fields;', qr/invalid number of arguments/);
 
-# the wrong place
+# directives in the wrong context
 bad('lunary_related_runs x;', qr/is not allowed here/);
 bad('lunary_status;', qr/is not allowed here/);
 
@@ -242,7 +242,7 @@ for (['lunary_related_runs;', qr/invalid number of arguments/],
 }
 
 
-# libpq's environment does not leak in
+# libpq's environment variables have no effect
 
 {
     local $ENV{PGHOST} = 'no-such-name.invalid';

@@ -1,5 +1,5 @@
-# The answers are what conf/openapi.yaml says, and that page agrees with
-# Lunary's published description of the endpoint.
+# The responses match conf/openapi.yaml, and that file agrees with Lunary's
+# published description of the endpoint.
 #
 # Packages: libjson-validator-perl libyaml-libyaml-perl
 
@@ -26,7 +26,7 @@ is_deeply([map { "$_" } @{ $schema->errors }], [],
           'conf/openapi.yaml is an OpenAPI description');
 
 
-# the answers
+# the responses
 
 my $nowhere = free_port();
 my $nginx = Lunary::Nginx->new(
@@ -79,8 +79,7 @@ sub valid {
         or diag(substr $answer->{body}, 0, 500);
 }
 
-# times beyond four digits of a year and arrays of arrays are described
-# nowhere: no format has them
+# years of more than four digits and arrays of arrays are described nowhere
 my $ids = pg()->dbh->selectcol_arrayref(q{
     select id from run r where project_id = ?
     and not (id between '00000000-0000-4000-8000-000000080001'
@@ -136,9 +135,9 @@ valid($client->get('/none' . related_uri(101),
 $nginx->stop;
 
 
-# what Lunary publishes: path, method, parameter, answers, security, and the
-# fields with their types.  Where it says that a jsonb value or firstMessage
-# is an object, any JSON is meant.
+# Lunary's published description: path, method, parameter, responses, security,
+# and the fields with their types.  Where it calls a jsonb value or firstMessage
+# an object, any JSON is meant.
 
 my %published = (
     id => 'string', projectId => 'string', isPublic => 'boolean',
@@ -220,7 +219,7 @@ ok((grep { exists $_->{DashboardSession} } @{ $get->{security} }),
    'the session is described');
 
 
-# and the published page itself, where it lies beside the repository
+# the published file itself, if it lies beside the repository
 
 my $page = '../shared/related-runs.openapi.yaml';
 

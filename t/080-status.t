@@ -1,5 +1,5 @@
-# The variables, the form of the metrics' page, and the readiness answer: what
-# one request shows.  What moves the metrics is in 081-metrics.t.
+# The variables, the form of the metrics page, and the readiness response.  The
+# values of the metrics are tested in 081-metrics.t.
 
 use strict;
 use warnings;
@@ -8,7 +8,7 @@ use lib 't/lib';
 use Lunary::Test;
 use Test::Nginx::Socket;
 
-# a location of the module's that shows all variables in headers and log
+# a location that shows all variables in headers and log
 my $shown = <<'EOF_CONFIG';
 add_header X-Outcome $lunary_outcome always;
 add_header X-Project $lunary_project_id always;
@@ -48,7 +48,7 @@ EOF_CONFIG
 plan 'no_plan';
 use_database();
 
-# asked a second time nothing is missed any more
+# when requests are repeated the key cache has the key
 our $Missed = repeat_each() > 1 ? '' : 'X-Cache: MISS';
 
 no_root_location();
@@ -57,7 +57,7 @@ run_tests();
 
 __DATA__
 
-=== TEST 1: an answer
+=== TEST 1: a 200
 --- http_config eval: $::Http
 --- config eval: $::Related
 --- run: 101
@@ -90,7 +90,7 @@ X-Query: \d+\.\d{3}
 
 
 
-=== TEST 3: refused before the database is asked
+=== TEST 3: an error response without a query
 --- http_config eval: $::Http
 --- config eval: $::Related
 --- request eval
@@ -115,7 +115,7 @@ X-State: -
 
 
 
-=== TEST 4: refused by the database
+=== TEST 4: an error response after a query
 --- http_config eval: $::Http
 --- config eval: $::Related
 --- run eval
@@ -170,7 +170,7 @@ X-Query: \d+\.\d{3}
 
 
 
-=== TEST 7: all of them survive an internal redirect
+=== TEST 7: all variables survive an internal redirect
 --- http_config eval: $::Http
 --- config eval
 "error_page 404 \@fallback;
@@ -188,7 +188,7 @@ qr/outcome=not_found project=0{8}-0000-4000-8000-0{8}a001 runs=0 queue=\d+\.\d{3
 
 
 
-=== TEST 8: a request that came twice is shown as it was the second time
+=== TEST 8: after a second pass the variables show the second
 --- http_config eval: $::Http
 --- config eval
 "error_page 404 = /v1/runs/00000000-0000-4000-8000-000000000110/related;
@@ -202,7 +202,7 @@ qr/outcome=ok project=0{8}-0000-4000-8000-0{8}a001 runs=1 queue=\d/
 
 
 
-=== TEST 9: nothing where the module did nothing, and a dash in the log
+=== TEST 9: empty in another location, and a dash in the log
 --- http_config eval: $::Http
 --- config eval: $::Related . $::Elsewhere
 --- request
@@ -222,7 +222,7 @@ qr/^\/elsewhere outcome=- project=- runs=- queue=- connect=- first=- query=- sta
 
 
 
-=== TEST 10: they are looked at anew each time
+=== TEST 10: the variables are not cached
 --- http_config eval: $::Http
 --- config eval
 "set \$early \"[\$lunary_outcome]\";
@@ -235,7 +235,7 @@ X-Runs: 1
 
 
 
-=== TEST 11: the page
+=== TEST 11: the metrics page
 --- config eval: $::Related . $::Status
 --- request
 GET /metrics
@@ -252,7 +252,7 @@ lunary_requests_total\{outcome="ok"\} 0
 
 
 
-=== TEST 12: HEAD of all of them
+=== TEST 12: HEAD of each page
 --- config eval: $::Related . $::Status
 --- request eval
 ["HEAD /metrics", "HEAD /metrics?format=json", "HEAD /ready"]
@@ -266,7 +266,7 @@ Cache-Control: no-store" } 'text/plain; version=0.0.4; charset=utf-8',
 
 
 
-=== TEST 13: no other method
+=== TEST 13: other methods
 --- config eval: $::Related . $::Status
 --- request eval
 ["POST /metrics\nformat=json", "DELETE /metrics", "PUT /ready\nx"]
@@ -279,7 +279,7 @@ Cache-Control: no-store" } 'text/plain; version=0.0.4; charset=utf-8',
 
 
 
-=== TEST 14: JSON where it is asked for, else the other
+=== TEST 14: JSON with format=json, otherwise text
 --- config eval: $::Related . $::Status
 --- request eval
 [map { "GET /metrics?$_" } 'format=json', 'a=b&format=json&c=d',
@@ -293,7 +293,7 @@ Cache-Control: no-store" } 'text/plain; version=0.0.4; charset=utf-8',
 
 
 
-=== TEST 15: the page needs no database
+=== TEST 15: the metrics page without a database
 --- http_config
 --- config
 location = /metrics {
@@ -322,7 +322,7 @@ Cache-Control: no-store
 
 
 
-=== TEST 17: not ready where no connection can be made
+=== TEST 17: not ready if no connection can be made
 --- http_config
 lunary_database "host=127.0.0.1 port=1 dbname=lunary user=lunary_ro";
 --- config eval: $::Related . $::Status
@@ -340,7 +340,7 @@ select undef, undef, undef, 0.3;
 
 
 
-=== TEST 18: each database for itself, the same under other settings
+=== TEST 18: readiness of each database, regardless of other settings
 --- config eval
 "$::Related
 location = /ready {
@@ -364,7 +364,7 @@ select undef, undef, undef, 0.3;
 
 
 
-=== TEST 19: neither key, nor password, nor connection string in pages and log
+=== TEST 19: no key, password or connection string in pages and log
 --- http_config
 lunary_database "$TEST_NGINX_CONNINFO password=s3cret application_name=secr3t";
 lunary_key_cache zone=keys:64k;
@@ -381,7 +381,7 @@ lunary_key_cache zone=keys:64k;
 
 
 
-=== TEST 20: nothing behind a redirect from where the module did nothing
+=== TEST 20: empty after a redirect from another location
 --- http_config eval: $::Http
 --- config eval
 "$::Related

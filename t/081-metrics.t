@@ -1,5 +1,5 @@
-# What moves the metrics, and by how much; gauges and counters over a reload
-# and after workers were killed; readiness while the database is away.
+# The events that change each metric, and by how much; gauges and counters after
+# a reload and after a worker was killed; readiness while the database is down.
 #
 # Packages: libipc-run-perl prometheus
 
@@ -80,7 +80,7 @@ sub get {
     return $nginx->client->get($uri, @bearer, Connection => 'close', %header);
 }
 
-# a request that is sent, its answer to be read later
+# sends a request whose response is read later
 sub ask {
     my ($uri, %arg) = @_;
 
@@ -89,8 +89,8 @@ sub ask {
     return $client;
 }
 
-# name with labels => value; each line and the page as a whole are as the
-# text format has them
+# (name with labels => value, errors): checks each line and the page against
+# the text format
 sub parse {
     my ($text) = @_;
 
@@ -160,7 +160,7 @@ my %short = (
 
 sub of_class { "lunary_database_errors_total{class=\"$_[0]\"}" }
 
-# counters but for those of connections, which move when they like
+# the counters, except for those of connections, which change at any time
 sub moved {
     my ($before, $after, @more) = @_;
 
@@ -180,7 +180,7 @@ my $mark;
 
 sub mark { $mark = metrics() }
 
-# a request is counted a moment after its client has the answer
+# a request is counted a moment after its client has the response
 sub moves {
     my ($name, %expected) = @_;
 
@@ -219,7 +219,7 @@ my %asked = (queue => 1, request => 1, first_row => 1);
 my $number = qr/^\d+\.\d{3}$/;
 
 
-# the pages, before anything was asked and afterwards
+# the pages before and after the first request
 
 soon { metrics()->{'lunary_connections{state="idle"}'} == $pg->sessions } 5,
      'the first sessions';
@@ -232,7 +232,7 @@ is(join(' ', grep { $value->{$_} != 0 } grep { !/^lunary_connect/ }
 
 promtool($text);
 
-# without a remark; Debian's package prometheus has it
+# promtool reports nothing; it is in Debian's package prometheus
 sub promtool {
     my ($page) = @_;
 
@@ -247,7 +247,7 @@ sub promtool {
 }
 
 
-# an answer
+# a 200
 
 mark();
 my $answer = get(related_uri(101));
@@ -261,7 +261,7 @@ $nginx->client->exchange('HEAD', related_uri(101), @bearer);
 moves('HEAD', ok => 1, BYPASS => 1, %asked);
 
 
-# refusals, with and without the database
+# error responses, with and without a query
 
 $nginx->client->exchange('PUT', related_uri(101), @bearer);
 moves('method', method => 1, request => 1);
@@ -312,9 +312,9 @@ like(logged('/short')->{connect}, $number, 'the time to connect');
 is(logged('/cached')->{connect}, '-', 'none where there was a connection');
 
 
-# the queue: one is under way, one waits, one finds it full
+# the queue: one request is running, one waits, one finds it full
 
-# by a session of its own: a transaction sees the others' as they once were
+# in a session of its own: within a transaction pg_stat_activity does not change
 my $dbh;
 
 sub lock_runs {
@@ -332,7 +332,7 @@ mark();
 my @clients = ask('/narrow');
 wait_until { $locked->() == 1 } 3;
 
-# from then on nothing is sent behind it on the same connection
+# from then on no query is pipelined behind it
 sleep 0.1;
 push @clients, ask('/narrow');
 soon { metrics()->{lunary_queue_length} == 1 } 2, 'one waits';
@@ -352,7 +352,7 @@ is(logged('/narrow')->{query}, '-', 'and no time of a query');
 is(logged('/narrow')->{runs}, '-', 'and no runs');
 is(metrics()->{lunary_queue_length}, 0, 'nobody waits');
 
-# the histograms, by what is known of this request
+# the histograms, compared with this request's variables
 for my $name ('queue', 'request') {
     my $sum = $after->{"lunary_${name}_seconds_sum"}
               - $before->{"lunary_${name}_seconds_sum"};
@@ -377,7 +377,7 @@ is(logged('/narrow')->{outcome}, 'client_left', 'client_left in the log');
 like(logged('/narrow')->{query}, $number, 'and how long its query took');
 
 
-# time runs out
+# timeouts
 
 soon { !$locked->() } 3, 'its query was stopped';
 is(get('/late')->{status}, 504, 'lunary_query_timeout');
@@ -395,7 +395,7 @@ is(logged('/statement')->{outcome}, 'timeout', 'timeout in the log');
 is(logged('/statement')->{state}, '57014', 'and its SQLSTATE');
 
 
-# a session breaks: once is made good, twice is too often
+# a session ends: once is retried, twice is an error
 
 sub terminate {
     my ($name) = @_;
@@ -427,7 +427,7 @@ is(logged(related_uri(101))->{outcome}, 'unavailable', 'it is in the log');
 is(logged(related_uri(101))->{state}, '57P01', 'and its SQLSTATE');
 
 
-# in mid-answer: what was sent is counted
+# a cut response: the bytes sent are counted
 
 $client = ask('/slow', rcvbuf => 4096);
 wait_until { $client->read_some(1) > 0 } 3;
@@ -463,7 +463,7 @@ $pg->do('alter table run rename column data to metadata');
 soon { get(related_uri(101))->{status} == 200 } 5, 'the column is back';
 
 
-# the other form says the same, and the first is as it should be
+# JSON and text have the same values
 
 soon { !$pg->sessions(q{state = 'active'}) } 3, 'it is quiet';
 ($text, my $json) = map { get($_)->{body} } '/metrics',
@@ -509,7 +509,7 @@ sub flat {
 }
 
 
-# readiness asks nobody, and follows the database
+# readiness follows the database and sends no query
 
 my $log = $pg->log_mark;
 is(get('/ready')->{status}, 200, 'ready') for 1 .. 5;
@@ -541,7 +541,7 @@ is(get('/ready')->{status}, 503, 'still not ready');
 $pg->start;
 soon { get('/ready')->{status} == 200 } 5, 'ready with it again';
 
-# by a warning only the server says why it leaves at once
+# the server reports an immediate shutdown as a warning
 my $said = $nginx->mark;
 mark();
 $pg->stop('immediate');
@@ -556,7 +556,7 @@ $pg->start;
 soon { get('/ready')->{status} == 200 } 5, 'ready once more';
 
 
-# a reload: counters stay, gauges are those of the new workers
+# a reload: counters are kept, gauges are those of the new workers
 
 sub counters_of {
     my ($page) = @_;
@@ -565,7 +565,7 @@ sub counters_of {
              grep { !/connect/ } keys %$page };
 }
 
-# what nginx says it has, and what the server has
+# the gauge of connections and the sessions of the server
 sub no_ghosts {
     my ($name) = @_;
 
@@ -609,7 +609,7 @@ moves('three workers', ok => 30, BYPASS => 30, runs => 30 * $runs,
       answer_bytes => 30 * length $answer->{body},
       map { $_ => 30 } keys %asked);
 
-# an old one that still serves counts, too
+# an old worker that still serves is counted
 lock_runs();
 mark();
 $client = ask(related_uri(101));
@@ -627,7 +627,7 @@ soon { (my @pids = $nginx->worker_pids) == 3 } 5, 'and leaves';
 no_ghosts('after it left');
 
 
-# killed: busy, idle, all at once
+# killed workers: busy, idle, all at once
 
 for my $how ('one', 'all') {
     lock_runs();
@@ -658,7 +658,7 @@ for my $how ('one', 'all') {
 }
 
 
-# more databases than are looked after in common are each for itself
+# databases beyond the shared table are tracked by each worker for itself
 
 my $many = Lunary::Nginx->new(config => join '', map { <<"EOF_CONFIG" }
         location = /ready$_ {
@@ -678,7 +678,7 @@ like($many->log_since(0), qr/too many databases/, 'and the log tells of it');
 $many->stop;
 
 
-# nothing of it all tells a key
+# no page or log shows a key
 
 my $key = key('alpha');
 unlike(read_file("$nginx->{dir}/logs/$_"), qr/$key/, "no key in $_")

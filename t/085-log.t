@@ -1,6 +1,6 @@
-# The debug log of a whole run, through all that can go wrong in it: no key
-# but in nginx's own lines of a request's headers, no password, no connection
-# string and no payload in any line.
+# The debug log of requests and of all kinds of failures: no line shows a key
+# (except for nginx's own lines of request headers), a password, a connection
+# string or a payload.
 
 use strict;
 use warnings;
@@ -48,7 +48,7 @@ sub is_back {
     ok(wait_until { status($keys{alpha}) == 200 } 10, "$_[0]: it is back");
 }
 
-# answers and refusals
+# responses of each status
 is_back('at first');
 is(status($keys{alpha}), 200, 'by the cache');
 is(status($keys{$_}), 401, "a key that is $_") for qw( public org );
@@ -58,7 +58,7 @@ is(status($keys{beta}), 404, 'a run of another project');
 like($nginx->client->get('/metrics')->{body}, qr/lunary_requests_total/,
      'metrics');
 
-# a query that takes too long, and a client that leaves it
+# a query that times out, and a client that leaves
 my $dbh = $pg->dbh;
 $dbh->begin_work;
 $dbh->do('lock table run in access exclusive mode');
@@ -70,7 +70,7 @@ $client->close;
 $dbh->rollback;
 is_back('after a lock');
 
-# grants and columns that go
+# grants and columns that are removed
 $pg->do('revoke select on run from lunary_ro');
 is(status($keys{alpha}), 500, 'no grant');
 $pg->do('grant select on run to lunary_ro');
@@ -80,12 +80,12 @@ is(status($keys{alpha}), 500, 'no column');
 $pg->do('alter table run add column metadata jsonb');
 is_back('after a column');
 
-# a value that can't be
+# an invalid value
 $pg->do(q{alter table run alter column tags type text[] using
           array[array[name]]});
 status($keys{alpha});
 
-# a database that goes, and comes back
+# a database that stops and starts
 $pg->stop('immediate');
 is(status($keys{alpha}), 503, 'away');
 $pg->start;

@@ -1,5 +1,5 @@
-# The README: its configurations start and serve, its statements run, and
-# what it says of directives and variables is what the module has.
+# The README: its configurations start and serve, its statements run, and its
+# directives and variables are those of the module.
 
 use strict;
 use warnings;
@@ -26,7 +26,7 @@ while ($readme =~ /^```(\w+)\n(.*?)^```$/msg) {
 }
 
 
-# the synopsis, but for its paths, addresses and ports
+# the synopsis, with other paths, addresses and ports
 
 my $pg = pg();
 my $nginx = Lunary::Nginx->new;
@@ -63,7 +63,7 @@ like(read_file("$nginx->{dir}/logs/lunary.log"),
      'the log format tells');
 
 
-# the statements, in a database of their own role
+# the statements, run by a role of their own
 
 my ($grants, $index, $alter) = @{ $blocks{sql} };
 
@@ -103,7 +103,7 @@ for my $default ($readme =~ /^\| \*\*default\*\* \| `(lunary_[^`]*;)` \|$/mg) {
 }
 
 
-# files that are named are there
+# the files it names exist
 
 for my $file ($readme =~ /\]\(([\w\/.-]+)\)/g) {
     ok(-e project_dir() . "/$file", "$file is there");
