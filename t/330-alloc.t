@@ -267,11 +267,17 @@ for my $kind ([memory => $memory, 7], [calls => $call, 1]) {
         fail_but_in(1, 1, $number, $n);
         my ($status, $text) = do {
             local $ENV{LD_AUDIT} = "$dir/calls.so";
+            local $nginx->{before} = ['timeout', 10];
             $nginx->test;
         };
         my $failed = failed();
 
-        push @wrong, "$n: $status" if $status != 0 && $status != 256;
+        # OpenSSL 3.5 hangs when its first allocations fail, before the
+        # module is loaded
+        my $hangs = $status == 124 << 8 && $number == $memory && $n < 15;
+
+        push @wrong, "$n: $status"
+            if $status != 0 && $status != 256 && !$hangs;
         push @wrong, "$n: ok" if $failed && $status == 0 && $number == $call;
 
         last if !$failed;
