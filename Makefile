@@ -138,7 +138,8 @@ ifeq ($(NGINX_SRC),)
 	    --with-cc-opt="$$cc $(CC_OPT)" --with-ld-opt="$$ld $(LD_OPT)" \
 	    --builddir=$(OBJS) --add-dynamic-module=$(CURDIR) \
 	    > $(TREE)/configure.log 2>&1 \
-	    || { tail -n 20 $(TREE)/configure.log >&2; exit 1; }
+	    || { grep ': error: ' $(TREE)/configure.log >&2 \
+	         || tail -n 20 $(TREE)/configure.log >&2; exit 1; }
 else
 	@cp -r $(NGINX_SRC)/. $(TREE)/ && rm -rf $(TREE)/objs $(TREE)/.git
 	@set -e; cd $(TREE); configure=./configure; \
@@ -149,7 +150,8 @@ else
 	    --with-ld-opt="-fPIC $(LD_OPT)" \
 	    --builddir=$(OBJS) --add-dynamic-module=$(CURDIR) \
 	    > $(TREE)/configure.log 2>&1 \
-	    || { tail -n 20 $(TREE)/configure.log >&2; exit 1; }
+	    || { grep ': error: ' $(TREE)/configure.log >&2 \
+	         || tail -n 20 $(TREE)/configure.log >&2; exit 1; }
 endif
 	@echo 'CFLAGS += $$(if $$(WERROR),-Werror,-Wno-error)' >> $(OBJS)/Makefile
 	@touch $@
