@@ -42,6 +42,7 @@ $nginx->configure(
             . ' lunary_jwt_secret_file secret;',
     config => location('', '')
               . location('/cached', 'lunary_key_cache zone=keys:1m valid=1h;')
+              . location('/etag', 'lunary_etag on;')
               . location('/soon', 'lunary_key_cache zone=soon:1m valid=1s;'));
 $nginx->start;
 
@@ -57,14 +58,16 @@ sub session {
                              %claims });
 }
 
-# GET by a token or a key; at: where, method
+# GET by a token or a key; at: where, method, etag: If-None-Match
 sub ask {
     my ($credential, $run, $project, %arg) = @_;
 
     return $client->exchange($arg{method} // 'GET',
                              ($arg{at} // '') . related_uri($run)
                              . (defined $project ? "?projectId=$project" : ''),
-                             Authorization => "Bearer $credential");
+                             Authorization => "Bearer $credential",
+                             defined $arg{etag}
+                             ? ('If-None-Match' => $arg{etag}) : ());
 }
 
 sub is_refused {
@@ -158,6 +161,34 @@ is_deeply(headers($foreign), headers($absent),
           "another project's run looks like none");
 is(ask(key('alpha'), 999)->{status}, 404, 'to a key it is a 404');
 is(ask(session(1), 'x', $alpha)->{status}, 404, 'an id that is no UUID: 404');
+
+
+# validators: access is decided first
+
+my $tagged = ask(session(1), 101, $alpha, at => '/etag');
+my $etag = $tagged->{header}{etag};
+
+like($etag, qr{^W/"}, 'an ETag');
+is($tagged->{body}, $as_key->{body}, 'a run with an ETag');
+is($etag, ask(key('alpha'), 101, undef, at => '/etag')->{header}{etag},
+   'the ETag of a key');
+is(ask(session($_), 101, $alpha, at => '/etag', etag => $etag)->{status},
+   304, "304: $roles{$_}") for sort keys %roles;
+
+unauthorized(ask(session($_), 101, $alpha, at => '/etag', etag => $etag),
+             "If-None-Match: account $_") for 6, 10, 11, 999;
+is_refused(ask(session(1, exp => 1), 101, $alpha, at => '/etag',
+               etag => $etag), 'Session expired', 'If-None-Match: expired');
+
+for my $run (999, 111) {
+    my $answer = ask(session(1), $run, $alpha, at => '/etag', etag => '*');
+
+    is($answer->{status}, 200, "If-None-Match, no run $run: 200");
+    is($answer->{body}, '[]', "If-None-Match, no run $run: []");
+    ok(!exists $answer->{header}{etag}, "If-None-Match, no run $run: no ETag");
+    is($answer->{header}{'cache-control'}, 'private, no-store',
+       "If-None-Match, no run $run: not to be stored");
+}
 
 
 # HEAD
