@@ -66,6 +66,14 @@ static ngx_conf_post_t  ngx_http_lunary_time_post = {
 };
 
 
+static ngx_conf_enum_t  ngx_http_lunary_prepare[] = {
+    { ngx_string("auto"), NGX_LUNARY_PREPARE_AUTO },
+    { ngx_string("on"), NGX_LUNARY_PREPARE_ON },
+    { ngx_string("off"), NGX_LUNARY_PREPARE_OFF },
+    { ngx_null_string, 0 }
+};
+
+
 static ngx_conf_enum_t  ngx_http_lunary_null_fields[] = {
     { ngx_string("omit"), 0 },
     { ngx_string("include"), 1 },
@@ -137,11 +145,11 @@ static ngx_command_t  ngx_http_lunary_commands[] = {
       &ngx_http_lunary_time_post },
 
     { ngx_string("lunary_prepare"),
-      NGX_HTTP_LUNARY_CONF|NGX_CONF_FLAG,
-      ngx_conf_set_flag_slot,
+      NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_enum_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
       offsetof(ngx_http_lunary_loc_conf_t, prepare),
-      NULL },
+      &ngx_http_lunary_prepare },
 
     { ngx_string("lunary_key_cache"),
       NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE12,
@@ -310,7 +318,7 @@ ngx_http_lunary_create_loc_conf(ngx_conf_t *cf)
     conf->queue_timeout = NGX_CONF_UNSET_MSEC;
     conf->connect_timeout = NGX_CONF_UNSET_MSEC;
     conf->query_timeout = NGX_CONF_UNSET_MSEC;
-    conf->prepare = NGX_CONF_UNSET;
+    conf->prepare = NGX_CONF_UNSET_UINT;
     conf->key_cache = NGX_CONF_UNSET_PTR;
     conf->key_valid = NGX_CONF_UNSET_MSEC;
     conf->jwt_secret = NGX_CONF_UNSET_PTR;
@@ -351,7 +359,8 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                               5000);
     ngx_conf_merge_msec_value(conf->query_timeout, prev->query_timeout,
                               10000);
-    ngx_conf_merge_value(conf->prepare, prev->prepare, 1);
+    ngx_conf_merge_uint_value(conf->prepare, prev->prepare,
+                              NGX_LUNARY_PREPARE_AUTO);
 
     ngx_conf_merge_ptr_value(conf->key_cache, prev->key_cache, NULL);
     ngx_conf_merge_msec_value(conf->key_valid, prev->key_valid, 10000);
@@ -465,6 +474,7 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
     pconf.connect_timeout = conf->connect_timeout;
     pconf.query_timeout = conf->query_timeout;
     pconf.prepare = conf->prepare;
+    pconf.session = conf->conninfo->session;
     pconf.random = conf->random;
 
     /* without a resolver, names are resolved now, once and for all */

@@ -79,7 +79,8 @@ good($_) for
     'lunary_pool max=16;', 'lunary_pool max=1 idle=1s lifetime=1d;',
     'lunary_pool connecting=1 max=4;', 'lunary_queue 1 timeout=1ms;',
     'lunary_queue 65535;', 'lunary_connect_timeout 100ms;',
-    'lunary_query_timeout 1m;', 'lunary_prepare on;', 'lunary_prepare off;',
+    'lunary_query_timeout 1m;', 'lunary_prepare auto;', 'lunary_prepare on;',
+    'lunary_prepare off;',
     'lunary_key_cache off;', 'lunary_key_cache zone=keys:1m;',
     'lunary_answer_cache off;', 'lunary_answer_cache 64m;',
     'lunary_key_cache zone=keys:1m valid=1s;', 'lunary_buffers 4k max=4k;',
@@ -159,7 +160,7 @@ for my $name (qw( lunary_connect_timeout lunary_query_timeout )) {
     bad("$name 0;", qr/$name|value|zero|0/);
 }
 
-bad('lunary_prepare maybe;', qr/"on" or "off"|must be either/);
+bad('lunary_prepare maybe;', qr/invalid value "maybe"/);
 bad('lunary_prepare;', qr/invalid number of arguments/);
 
 bad("lunary_key_cache $_;", qr/lunary_key_cache|zone|parameter|value|size|expected/)

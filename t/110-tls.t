@@ -10,7 +10,7 @@ use Lunary::Load qw( expected soon trees whole );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::Test qw( key related_uri );
-use Lunary::System qw( kill_wait patience );
+use Lunary::System qw( free_port kill_wait patience run_cmd );
 use POSIX ();
 use Test::More;
 use Time::HiRes qw( sleep time );
@@ -111,7 +111,13 @@ my $locations = join '', map { <<"EOF_CONFIG" } sort keys %good, keys %bad;
         }
 EOF_CONFIG
 
+# clients over TLS, in the same workers
+my $port = free_port();
+
 my $nginx = Lunary::Nginx->new(
+    server => "listen 127.0.0.1:$port ssl;
+        ssl_certificate $tls/server.crt;
+        ssl_certificate_key $tls/server.key;",
     http => 'lunary_buffers 64k max=256k;
         lunary_max_temp_file_size 0;',
     config => $locations . <<"EOF_CONFIG")->start;
@@ -164,7 +170,20 @@ is($plain->sessions, 0, 'no session in plain text');
 unlike($plain->log_since(0), qr/connection authorized: .* application_name=tls/,
        'and there never was one');
 
+# what failed there is in no client's way: OpenSSL keeps errors in one queue
+
+for my $name (sort keys %bad) {
+    get($name, $small[0]);
+
+    my (undef, $text) = run_cmd('sh', '-c',
+        "(printf 'GET /none HTTP/1.0\\r\\n\\r\\n'; sleep 0.2)"
+        . " | openssl s_client -quiet -connect 127.0.0.1:$port 2>&1");
+
+    like($text, qr{HTTP/1.1 404}, "$name: then a client over TLS");
+}
+
 my $log = $nginx->log_since(0);
+unlike($log, qr/stale global SSL error/, 'no error is left for clients');
 like($log, qr/certificate verify failed/, 'the log says why: the CA');
 like($log, qr/does not match host name/, 'the log says why: the name');
 unlike($log, qr/a secret|'wrong'/, 'and no password');

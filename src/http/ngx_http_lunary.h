@@ -81,7 +81,7 @@ typedef struct {
 
     ngx_msec_t                  connect_timeout;
     ngx_msec_t                  query_timeout;
-    ngx_flag_t                  prepare;
+    ngx_uint_t                  prepare;
 
     ngx_shm_zone_t             *key_cache;
     ngx_msec_t                  key_valid;

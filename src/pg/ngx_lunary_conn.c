@@ -52,8 +52,14 @@ static const ngx_lunary_setting_t  ngx_lunary_settings[] = {
 static void ngx_lunary_conn_next_host(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_resolved(ngx_lunary_attempt_t *attempt);
 static void ngx_lunary_conn_refused(ngx_lunary_conn_t *c);
-static ngx_uint_t ngx_lunary_conn_set(ngx_lunary_conn_t *c);
+static ngx_int_t ngx_lunary_conn_probed(ngx_lunary_conn_t *c,
+    ngx_lunary_entry_t *e);
+static void ngx_lunary_conn_degraded(ngx_lunary_conn_t *c, ngx_uint_t number,
+    const char *text, const char *sqlstate);
+static void ngx_lunary_conn_set(ngx_lunary_conn_t *c);
 static void ngx_lunary_conn_established(ngx_lunary_conn_t *c);
+static void ngx_lunary_conn_warn(ngx_lunary_conn_t *c, const char *text,
+    const char *sqlstate);
 static void ngx_lunary_conn_end(ngx_lunary_conn_t *c, ngx_uint_t lost);
 static void ngx_lunary_conn_timer(ngx_event_t *ev);
 
@@ -275,34 +281,19 @@ ngx_lunary_conn_opened(ngx_lunary_conn_t *c)
 ngx_int_t
 ngx_lunary_conn_prepared(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e)
 {
-    ngx_uint_t  bit;
-
     if (e->kind == NGX_LUNARY_ENTRY_SETTING) {
-        bit = (ngx_uint_t) 1 << e->number;
 
-        if (e->failed && !(c->pool->unset & bit)) {
-            c->pool->unset |= bit;
-
-            ngx_log_error(NGX_LOG_WARN, c->pg.log, 0,
-                          "database \"%V\": %s (SQLSTATE %s)",
-                          ngx_lunary_conn_label(c),
-                          ngx_lunary_settings[e->number].failed, e->sqlstate);
+        if (e->failed) {
+            ngx_lunary_conn_degraded(c, e->number,
+                                     ngx_lunary_settings[e->number].failed,
+                                     e->sqlstate);
         }
 
-    } else {
+    } else if (ngx_lunary_conn_probed(c, e) != NGX_OK) {
+        return NGX_ERROR;
 
-        if (e->failed || !e->probed) {
-            return NGX_ERROR;
-        }
-
-        ngx_log_debug3(NGX_LOG_DEBUG_EVENT, c->pg.log, 0,
-                       "lunary probe done, pool %ui, connection %ui, "
-                       "features %xi",
-                       c->pool->number, c->number, c->features);
-
-        if (ngx_lunary_conn_set(c)) {
-            return NGX_AGAIN;
-        }
+    } else if (ngx_lunary_conn_is_own(c)) {
+        ngx_lunary_conn_set(c);
     }
 
     if (c->nentries) {
@@ -315,16 +306,52 @@ ngx_lunary_conn_prepared(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e)
 }
 
 
-/* sends the session's parameters, none where it is not our own */
+static ngx_int_t
+ngx_lunary_conn_probed(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e)
+{
+    if (e->failed && ngx_strncmp(e->sqlstate, "42", 2) == 0) {
 
-static ngx_uint_t
+        /* a function may not be called, or there is no such function */
+
+        ngx_lunary_conn_degraded(c, NGX_LUNARY_NSETTINGS,
+                                 "the server could not be probed: queries are "
+                                 "slower, optional columns are left out",
+                                 e->sqlstate);
+        c->features = 0;
+
+    } else if (!e->probed) {
+        return NGX_ERROR;
+    }
+
+    ngx_log_debug3(NGX_LOG_DEBUG_EVENT, c->pg.log, 0,
+                   "lunary probe done, pool %ui, connection %ui, features %xi",
+                   c->pool->number, c->number, c->features);
+
+    return NGX_OK;
+}
+
+
+/* the session serves all the same: warn once a pool */
+
+static void
+ngx_lunary_conn_degraded(ngx_lunary_conn_t *c, ngx_uint_t number,
+    const char *text, const char *sqlstate)
+{
+    ngx_uint_t  bit;
+
+    bit = (ngx_uint_t) 1 << number;
+
+    if (!(c->pool->degraded & bit)) {
+        c->pool->degraded |= bit;
+        ngx_lunary_conn_warn(c, text, sqlstate);
+    }
+}
+
+
+static void
 ngx_lunary_conn_set(ngx_lunary_conn_t *c)
 {
     ngx_uint_t  i;
-
-    if (!c->pool->conf.prepare || !(c->features & NGX_LUNARY_FEATURE_OWN)) {
-        return 0;
-    }
 
     for (i = 0; i < NGX_LUNARY_NSETTINGS; i++) {
 
@@ -332,22 +359,22 @@ ngx_lunary_conn_set(ngx_lunary_conn_t *c)
             ngx_lunary_pipeline_setting(c, i, ngx_lunary_settings[i].sql);
         }
     }
-
-    return 1;
 }
 
 
 static void
 ngx_lunary_conn_established(ngx_lunary_conn_t *c)
 {
-    ngx_msec_t         lifetime;
-    const char        *note;
-    ngx_lunary_sql_t  *sql;
+    ngx_msec_t                 lifetime;
+    const char                *note;
+    ngx_lunary_sql_t          *sql;
+    ngx_lunary_host_counts_t  *counts;
 
     sql = c->pool->conf.sql;
     lifetime = c->pool->conf.lifetime;
 
     c->connect = ngx_current_msec - c->started;
+    c->standby = ngx_lunary_pg_is_standby(&c->pg);
 
     /* not all of them at once */
 
@@ -359,11 +386,29 @@ ngx_lunary_conn_established(ngx_lunary_conn_t *c)
     note = sql->note(sql, c->features);
 
     if (note) {
-        ngx_log_error(NGX_LOG_WARN, c->pg.log, 0, "database \"%V\": %s",
-                      ngx_lunary_conn_label(c), note);
+        ngx_lunary_conn_warn(c, note, "");
+    }
+
+    if (c->pool->host_counts) {
+        counts = &c->pool->host_counts[c->attempt.host];
+
+        (void) ngx_atomic_fetch_add(counts->connects, 1);
+        (void) ngx_atomic_fetch_add(counts->sessions, 1);
     }
 
     ngx_lunary_recovery_connected(c);
+}
+
+
+static void
+ngx_lunary_conn_warn(ngx_lunary_conn_t *c, const char *text,
+    const char *sqlstate)
+{
+    ngx_log_error(NGX_LOG_WARN, c->pg.log, 0,
+                  "database \"%V\" at \"%V\": %s%s%s%s",
+                  &c->pool->conf.conninfo->database, ngx_lunary_conn_label(c),
+                  text, *sqlstate ? " (SQLSTATE " : "", sqlstate,
+                  *sqlstate ? ")" : "");
 }
 
 
@@ -442,6 +487,11 @@ ngx_lunary_conn_end(ngx_lunary_conn_t *c, ngx_uint_t lost)
         return;
     }
 
+    if (c->pool->host_counts && c->state != NGX_LUNARY_CONN_CONNECTING) {
+        (void) ngx_atomic_fetch_add(
+                       c->pool->host_counts[c->attempt.host].sessions, -1);
+    }
+
     ngx_log_debug3(NGX_LOG_DEBUG_EVENT, c->pool->log, 0,
                    "lunary connection closed, pool %ui, connection %ui, "
                    "lost %ui",
@@ -490,6 +540,14 @@ ngx_lunary_conn_timer(ngx_event_t *ev)
     default: /* NGX_LUNARY_CONN_FREE */
         return;
     }
+}
+
+
+ngx_uint_t
+ngx_lunary_conn_is_own(ngx_lunary_conn_t *c)
+{
+    return c->pool->conf.prepare != NGX_LUNARY_PREPARE_OFF
+           && (c->features & NGX_LUNARY_FEATURE_OWN);
 }
 
 

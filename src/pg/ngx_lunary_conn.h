@@ -67,6 +67,7 @@ struct ngx_lunary_conn_s {
     ngx_msec_t                deadline;    /* of the attempt, check or head */
     ngx_event_t               timer;
 
+    unsigned                  standby:1;   /* the server is, or may be, one */
     unsigned                  retire:1;    /* takes no query, is closed once
                                               its pipeline is empty */
 };
@@ -112,6 +113,12 @@ void ngx_lunary_conn_opened(ngx_lunary_conn_t *c);
  * NGX_AGAIN: more was sent; NGX_ERROR: the session is beyond use
  */
 ngx_int_t ngx_lunary_conn_prepared(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e);
+
+/*
+ * 1: settings and prepared statements may stay in the session, and queries may
+ * go behind one another on it
+ */
+ngx_uint_t ngx_lunary_conn_is_own(ngx_lunary_conn_t *c);
 
 /* the host and port, for logs and $lunary_addr */
 ngx_str_t *ngx_lunary_conn_label(ngx_lunary_conn_t *c);

@@ -147,6 +147,16 @@ ngx_lunary_conninfo_parse(ngx_pool_t *pool, ngx_str_t *text,
 
     reason = ngx_lunary_conninfo_options(pool, options, ci);
 
+    ci->database.data = (u_char *) ngx_lunary_conninfo_value(ci, "dbname");
+
+    if (ci->database.data == NULL) {
+        ci->database.data = (u_char *) ngx_lunary_conninfo_value(ci, "user");
+    }
+
+    if (ci->database.data) {
+        ci->database.len = ngx_strlen(ci->database.data);
+    }
+
     if (reason == NULL) {
         reason = ngx_lunary_conninfo_hosts(pool, options, ci);
     }
@@ -601,6 +611,19 @@ ngx_lunary_conninfo_database(ngx_lunary_conninfo_t *ci,
 
     ngx_sha1_final(digest, &sha1);
     ngx_memcpy(database, digest, 2 * sizeof(uint64_t));
+}
+
+
+ngx_uint_t
+ngx_lunary_conninfo_is_multiple(ngx_lunary_conninfo_t *ci)
+{
+    ngx_lunary_host_t  *host;
+
+    host = ci->hosts.elts;
+
+    /* a name may have several addresses, now or later */
+
+    return ci->hosts.nelts > 1 || host->name.len;
 }
 
 

@@ -32,6 +32,7 @@ typedef struct {
     char                **values;
     ngx_uint_t            n;
 
+    ngx_str_t             database;     /* its name, for the log */
     char                 *session;      /* target_session_attrs, or NULL */
     uint64_t              hash[2];      /* of all that the string says */
 
@@ -62,6 +63,9 @@ char *ngx_lunary_conninfo_resolve(ngx_conf_t *cf, ngx_lunary_conninfo_t *ci,
  */
 void ngx_lunary_conninfo_database(ngx_lunary_conninfo_t *ci,
     ngx_resolver_t *resolver, uint64_t *database);
+
+/* 1: there are several servers, as far as the string tells; else 0 */
+ngx_uint_t ngx_lunary_conninfo_is_multiple(ngx_lunary_conninfo_t *ci);
 
 /* the value of a keyword, or NULL where the connection string had none */
 char *ngx_lunary_conninfo_value(ngx_lunary_conninfo_t *ci, const char *keyword);

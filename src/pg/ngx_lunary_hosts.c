@@ -17,6 +17,8 @@
 
 static ngx_int_t ngx_lunary_hosts_default(ngx_lunary_hosts_t *hosts,
     ngx_pool_t *pool, const char *keyword, const char *dir, const char *file);
+static const char *ngx_lunary_hosts_passfile(ngx_lunary_hosts_t *hosts,
+    const char *file);
 static ngx_uint_t ngx_lunary_hosts_backs_off(ngx_lunary_hosts_t *hosts,
     ngx_uint_t i);
 static ngx_int_t ngx_lunary_attempt_host(ngx_lunary_attempt_t *attempt);
@@ -119,6 +121,35 @@ ngx_lunary_hosts_default(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool,
     hosts->values[hosts->nparams++] = value;
 
     return NGX_OK;
+}
+
+
+/* libpq would warn on stderr, each time, of a file that it does not read */
+
+static const char *
+ngx_lunary_hosts_passfile(ngx_lunary_hosts_t *hosts, const char *file)
+{
+    ngx_file_info_t  fi;
+
+    if (ngx_file_info((u_char *) file, &fi) == NGX_FILE_ERROR
+        || (ngx_is_file(&fi) && !(fi.st_mode & (S_IRWXG|S_IRWXO))))
+    {
+        return file;
+    }
+
+    if (!hosts->warned
+        && ngx_lunary_conninfo_value(hosts->conninfo, "password") == NULL)
+    {
+        hosts->warned = 1;
+
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "password file \"%s\" is ignored: it must be a plain "
+                      "file that only its owner may access", file);
+    }
+
+    /* a file that cannot be there */
+
+    return "/dev/null/passfile";
 }
 
 
@@ -393,6 +424,13 @@ ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
         ngx_lunary_attempt_param(ci->keywords[i], ci->values[i]);
     }
 
+    for (i = 0; i < n; i++) {
+        if (ngx_strcmp(attempt->keywords[i], "passfile") == 0) {
+            attempt->values[i] = ngx_lunary_hosts_passfile(attempt->hosts,
+                                                       attempt->values[i]);
+        }
+    }
+
     ngx_lunary_attempt_param("host", host->host);
     ngx_lunary_attempt_param("hostaddr", addr);
     ngx_lunary_attempt_param("port", host->port);
@@ -401,7 +439,8 @@ ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
         ngx_lunary_attempt_param("target_session_attrs",
                               attempt->pass ? "any" : "standby");
     } else {
-        ngx_lunary_attempt_param("target_session_attrs", ci->session);
+        ngx_lunary_attempt_param("target_session_attrs",
+                                 attempt->hosts->session);
     }
 
     ngx_lunary_attempt_param("fallback_application_name", "nginx-lunary");
@@ -460,9 +499,9 @@ ngx_lunary_attempt_failed(ngx_lunary_attempt_t *attempt, u_char *reason)
 static ngx_uint_t
 ngx_lunary_attempt_prefers_standby(ngx_lunary_attempt_t *attempt)
 {
-    char  *session;
+    const char  *session;
 
-    session = attempt->hosts->conninfo->session;
+    session = attempt->hosts->session;
 
     return session && ngx_strcmp(session, "prefer-standby") == 0;
 }

@@ -35,10 +35,12 @@ typedef struct {
     ngx_lunary_host_state_t  *states;       /* one a host */
     ngx_uint_t                n;
     ngx_uint_t                last_good;
+    const char               *session;      /* target_session_attrs, or NULL */
 
     ngx_resolver_t           *resolver;     /* NULL: names are resolved */
     ngx_msec_t                resolver_timeout;
     unsigned                  random:1;     /* balance=random */
+    unsigned                  warned:1;     /* of the password file */
 
     /* what libpq would ask the system's user database for at each attempt */
     const char               *keywords[8];
@@ -79,9 +81,9 @@ struct ngx_lunary_attempt_s {
 
 
 /*
- * in a worker: allocates from "pool"; the other members but "conninfo",
- * "resolver", "resolver_timeout" and "random" are set here.  May block:
- * it asks for the worker's user.  NGX_OK or NGX_ERROR
+ * in a worker: allocates from "pool"; the members but "conninfo", "session",
+ * "resolver", "resolver_timeout" and "random" are set here.  May block: it asks
+ * for the worker's user.  NGX_OK or NGX_ERROR
  */
 ngx_int_t ngx_lunary_hosts_init(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool);
 

@@ -2,6 +2,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_event.h>
+#include <dlfcn.h>
 #include "ngx_lunary_conn.h"
 #include "ngx_lunary_pg.h"
 
@@ -25,6 +26,7 @@ static void ngx_lunary_pg_read(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_pg_results(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg);
 static ngx_uint_t ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg);
+static void ngx_lunary_pg_clear_errors(void);
 static void ngx_lunary_pg_write_handler(ngx_event_t *wev);
 static ngx_int_t ngx_lunary_pg_flush(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_pg_break(ngx_lunary_pg_t *pg);
@@ -226,6 +228,7 @@ ngx_lunary_pg_connect_handler(ngx_event_t *ev)
 static void
 ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
 {
+    const char                 *text;
     ngx_connection_t           *c;
     PostgresPollingStatusType   status;
 
@@ -237,6 +240,7 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
     ngx_lunary_pg_unregister(pg);
 
     status = PQconnectPoll(pg->conn);
+    ngx_lunary_pg_clear_errors();
 
     ngx_log_debug2(NGX_LOG_DEBUG_EVENT, pg->log, 0,
                    "lunary connect poll: %d, fd:%d",
@@ -272,8 +276,15 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
         return;
 
     default:
-        ngx_lunary_pg_reason(pg, PQerrorMessage(pg->conn));
+        text = PQerrorMessage(pg->conn);
+        ngx_lunary_pg_reason(pg, text);
         ngx_lunary_sqlstate_find((char *) pg->reason, pg->sqlstate);
+
+        /* a login trigger raises what it likes, and has a context */
+
+        if (strstr(text, "\nCONTEXT:")) {
+            ngx_lunary_pg_reason(pg, "");
+        }
     }
 
     ngx_lunary_conn_lost(pg->owner);
@@ -392,6 +403,7 @@ ngx_lunary_pg_flush(ngx_lunary_pg_t *pg)
 
     wev = pg->connection->write;
     left = PQflush(pg->conn);
+    ngx_lunary_pg_clear_errors();
 
     if (left < 0) {
         return NGX_ERROR;
@@ -487,6 +499,7 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
     for ( ;; ) {
 
         alive = PQconsumeInput(pg->conn);
+        ngx_lunary_pg_clear_errors();
 
         /* libpq may have closed the socket, and its number may be reused */
 
@@ -599,19 +612,61 @@ ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg)
 }
 
 
-/* what TLS has read already shows in no event of the socket */
+/*
+ * what TLS has read already shows in no event of the socket.  libpq may use
+ * another OpenSSL than nginx: ask the one that libpq was linked with
+ */
 
 static ngx_uint_t
 ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg)
 {
-#if (NGX_OPENSSL)
-    SSL  *ssl;
+    void  *ssl, *libpq;
+
+    static ngx_uint_t   found;
+    static int        (*pending)(const void *ssl);
+
+    union {
+        void   *object;
+        int   (*function)(const void *ssl);
+    } symbol;
+
+    Dl_info  info;
 
     ssl = PQsslStruct(pg->conn, "OpenSSL");
 
-    return ssl && SSL_pending(ssl) > 0;
-#else
-    return 0;
+    if (ssl == NULL) {
+        return 0;
+    }
+
+    if (!found) {
+        found = 1;
+        symbol.object = NULL;
+
+        if (dladdr((void *) (uintptr_t) &PQfinish, &info)) {
+            libpq = dlopen(info.dli_fname, RTLD_NOW|RTLD_NOLOAD);
+
+            if (libpq) {
+                symbol.object = dlsym(libpq, "SSL_pending");
+            }
+        }
+
+        pending = symbol.function;
+    }
+
+    return pending && pending(ssl) > 0;
+}
+
+
+/*
+ * an error of libpq's TLS must not be found in OpenSSL's queue by nginx, which
+ * would take it for one of a client
+ */
+
+static void
+ngx_lunary_pg_clear_errors(void)
+{
+#if (NGX_OPENSSL)
+    ERR_clear_error();
 #endif
 }
 
@@ -667,6 +722,7 @@ ngx_lunary_pg_close(ngx_lunary_pg_t *pg)
     ngx_lunary_pg_unregister(pg);
 
     PQfinish(pg->conn);
+    ngx_lunary_pg_clear_errors();
 
     ngx_free_connection(c);
     c->fd = (ngx_socket_t) -1;
@@ -683,6 +739,19 @@ ngx_int_t
 ngx_lunary_pg_version(ngx_lunary_pg_t *pg)
 {
     return PQserverVersion(pg->conn);
+}
+
+
+ngx_uint_t
+ngx_lunary_pg_is_standby(ngx_lunary_pg_t *pg)
+{
+    const char  *value;
+
+    /* PostgreSQL 14 and later report it, a pooler may not */
+
+    value = PQparameterStatus(pg->conn, "in_hot_standby");
+
+    return value == NULL || ngx_strcmp(value, "off") != 0;
 }
 
 

@@ -97,6 +97,9 @@ void ngx_lunary_pg_error(ngx_lunary_pg_t *pg, const char *sqlstate,
 /* the server's version as libpq gives it: 150004 */
 ngx_int_t ngx_lunary_pg_version(ngx_lunary_pg_t *pg);
 
+/* 1: the server is a standby, or does not say; 0: it is none */
+ngx_uint_t ngx_lunary_pg_is_standby(ngx_lunary_pg_t *pg);
+
 /*
  * a value of a result: its bytes, in libpq's memory until the result is
  * cleared, or NULL where it is SQL's null

@@ -125,8 +125,13 @@ ngx_lunary_pipeline_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     q->conn = c;
     q->features = c->features;
     q->identity = c->identity;
+    q->standby = c->standby;
     q->sent = ngx_current_msec;
     q->rows = 0;
+
+    if (q->nhosts < NGX_LUNARY_QUERY_HOSTS) {
+        q->hosts[q->nhosts++] = ngx_lunary_conn_label(c);
+    }
 
     if (!q->asked) {
         q->asked = 1;
@@ -150,11 +155,19 @@ static ngx_int_t
 ngx_lunary_pipeline_write(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
     const char *text)
 {
-    ngx_uint_t   bit;
-    const char  *name;
+    ngx_uint_t          bit;
+    const char         *name;
+    ngx_lunary_pool_t  *pool;
 
-    name = c->pool->conf.prepare ? c->pool->conf.sql->names[q->statement]
-                                 : NULL;
+    pool = c->pool;
+    name = NULL;
+
+    if (ngx_lunary_conn_is_own(c)
+        || (pool->conf.prepare == NGX_LUNARY_PREPARE_ON && !pool->unprepared))
+    {
+        name = pool->conf.sql->names[q->statement];
+    }
+
     bit = (ngx_uint_t) 1 << q->statement;
 
     if (name && !(c->prepared & bit)) {
@@ -329,10 +342,11 @@ static ngx_int_t
 ngx_lunary_pipeline_error(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e,
     PGresult *res)
 {
-    char  *sqlstate, *text, *severity;
+    char  *sqlstate, *text, *severity, *context;
 
     sqlstate = PQresultErrorField(res, PG_DIAG_SQLSTATE);
     severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+    context = PQresultErrorField(res, PG_DIAG_CONTEXT);
     text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
     /* a pooler may give the old field alone */
@@ -355,9 +369,12 @@ ngx_lunary_pipeline_error(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e,
     ngx_cpystrn((u_char *) e->sqlstate, (u_char *) sqlstate,
                 NGX_LUNARY_SQLSTATE_LEN);
 
-    /* keep no text that may quote a value of a row */
+    /*
+     * keep no text that may quote a value of a row: a function of the database
+     * raises what it likes, with any SQLSTATE, but not without a context
+     */
 
-    if (text == NULL || !ngx_lunary_sqlstate_is_loggable(sqlstate)) {
+    if (text == NULL || context || !ngx_lunary_sqlstate_is_loggable(sqlstate)) {
         text = "";
     }
 
@@ -405,12 +422,11 @@ ngx_lunary_pipeline_complete(ngx_lunary_conn_t *c)
     }
 
     if (c->nentries == 0) {
+        ngx_lunary_conn_set_state(c, NGX_LUNARY_CONN_IDLE);
 
         if (c->retire) {
             return NGX_DONE;
         }
-
-        ngx_lunary_conn_set_state(c, NGX_LUNARY_CONN_IDLE);
     }
 
     ngx_lunary_conn_schedule(c);
@@ -529,7 +545,7 @@ ngx_lunary_pipeline_is_quick(ngx_lunary_conn_t *c)
      */
 
     return !c->retire && !c->pg.paused
-           && c->pool->conf.prepare && (c->features & NGX_LUNARY_FEATURE_OWN)
+           && ngx_lunary_conn_is_own(c)
            && c->pool->pace <= 16 * NGX_LUNARY_SLOW / 2
            && !ngx_lunary_passed(ngx_lunary_pipeline_slow_time(c));
 }

@@ -13,6 +13,8 @@
 #define NGX_LUNARY_EAGER  2
 
 
+static ngx_int_t ngx_lunary_pool_start_primary(ngx_lunary_pool_t *pool,
+    ngx_cycle_t *cycle);
 static void ngx_lunary_pool_posted(ngx_event_t *ev);
 static void ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool);
 static void ngx_lunary_pool_unblock(ngx_lunary_pool_t *pool);
@@ -68,6 +70,7 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
     pool->posted.log = pool->log;
 
     pool->hosts.conninfo = pool->conf.conninfo;
+    pool->hosts.session = pool->conf.session;
     pool->hosts.resolver = pool->conf.resolver;
     pool->hosts.random = pool->conf.random;
 
@@ -108,9 +111,50 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
 
     /* the first connection is made before the first request */
 
-    ngx_add_timer(&pool->reconnect, 1);
+    if (!pool->confirms) {
+        ngx_add_timer(&pool->reconnect, 1);
+    }
 
-    return NGX_OK;
+    return ngx_lunary_pool_start_primary(pool, cycle);
+}
+
+
+/* what confirms a standby's word is a pool of one connection, made on demand */
+
+static ngx_int_t
+ngx_lunary_pool_start_primary(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
+{
+    const char         *session;
+    ngx_lunary_pool_t  *primary;
+
+    session = pool->conf.session;
+
+    if (pool->confirms
+        || !ngx_lunary_conninfo_is_multiple(pool->conf.conninfo)
+        || (session && ngx_strcmp(session, "any") != 0
+            && ngx_strcmp(session, "prefer-standby") != 0))
+    {
+        return NGX_OK;
+    }
+
+    primary = ngx_pcalloc(cycle->pool, sizeof(ngx_lunary_pool_t));
+    if (primary == NULL) {
+        return NGX_ERROR;
+    }
+
+    primary->conf = pool->conf;
+    primary->conf.session = "read-write";
+    primary->conf.max = 1;
+    primary->conf.connecting = 1;
+    primary->counts = pool->counts;
+    primary->gauges = pool->gauges;
+    primary->unreachable = &primary->no_primary;
+    primary->host_counts = pool->host_counts;
+    primary->confirms = 1;
+
+    pool->primary = primary;
+
+    return ngx_lunary_pool_start(primary, cycle);
 }
 
 
@@ -121,6 +165,10 @@ ngx_lunary_pool_stop(ngx_lunary_pool_t *pool)
 
     if (pool->conns == NULL) {
         return;
+    }
+
+    if (pool->primary) {
+        ngx_lunary_pool_stop(pool->primary);
     }
 
     for (i = 0; i < pool->conf.max; i++) {
@@ -148,6 +196,34 @@ ngx_lunary_pool_query(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
     ngx_lunary_pool_dispatch(pool);
 
     return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_lunary_pool_confirm(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
+{
+    ngx_lunary_pool_t  *primary;
+
+    primary = pool->primary;
+
+    if (primary == NULL || q->pool == primary || !q->standby) {
+        return NGX_DECLINED;
+    }
+
+    /* busy, or away */
+
+    if (primary->nwaiting
+        || primary->nstates[NGX_LUNARY_CONN_BUSY]
+        || (primary->down && ngx_lunary_hosts_backoff(&primary->hosts)))
+    {
+        (void) ngx_atomic_fetch_add(&pool->counts->unconfirmed, 1);
+        return NGX_DECLINED;
+    }
+
+    q->fresh = 0;
+    q->retried = 0;
+
+    return ngx_lunary_pool_query(primary, q);
 }
 
 
@@ -451,7 +527,7 @@ ngx_lunary_pool_reconnect(ngx_event_t *ev)
 {
     ngx_lunary_pool_t *pool = ev->data;
 
-    if (ngx_exiting && pool->nwaiting == 0) {
+    if ((ngx_exiting || pool->confirms) && pool->nwaiting == 0) {
         return;
     }
 

@@ -20,6 +20,7 @@
 
 #define NGX_LUNARY_QUERY_PARAMS  3
 #define NGX_LUNARY_STATEMENTS    16
+#define NGX_LUNARY_QUERY_HOSTS   8
 
 
 typedef struct ngx_lunary_sql_s  ngx_lunary_sql_t;
@@ -113,6 +114,9 @@ struct ngx_lunary_query_s {
     ngx_lunary_conn_t        *conn;        /* while sent */
     ngx_uint_t                features;    /* of the connection, within "row" */
     const u_char             *identity;    /* the same */
+    ngx_str_t                *hosts[NGX_LUNARY_QUERY_HOSTS];
+    ngx_uint_t                nhosts;      /* labels of those it was sent to,
+                                              in order */
 
     ngx_event_t               timer;       /* of the queue */
     ngx_msec_t                queued;      /* when it last was queued */
@@ -124,6 +128,8 @@ struct ngx_lunary_query_s {
     ngx_uint_t                fresh;       /* the lowest serial it goes to */
     char                      sqlstate[NGX_LUNARY_SQLSTATE_LEN];
 
+    unsigned                  standby:1;   /* was last sent to a standby, as
+                                              far as is known */
     unsigned                  asked:1;     /* was sent at all */
     unsigned                  retried:1;
     unsigned                  rows:1;      /* a row was there */
@@ -139,8 +145,22 @@ typedef struct {
     ngx_atomic_t              lost;              /* sessions lost */
     ngx_atomic_t              retries;           /* queries sent again */
     ngx_atomic_t              cancels;           /* abandoned or timed out */
+    ngx_atomic_t              unconfirmed;       /* no primary for
+                                                    ngx_lunary_pool_confirm() */
     ngx_atomic_t              sqlstate[NGX_LUNARY_SQLSTATE_CLASSES];
 } ngx_lunary_counts_t;
+
+
+/*
+ * of a host: sessions made and attempts that failed, of all workers; and the
+ * sessions there are, of one worker
+ */
+
+typedef struct {
+    ngx_atomic_t             *connects;
+    ngx_atomic_t             *failures;
+    ngx_atomic_t             *sessions;
+} ngx_lunary_host_counts_t;
 
 
 /* as things stand; of one worker, over all of its pools */
@@ -152,6 +172,13 @@ typedef struct {
     ngx_atomic_t              checking;
     ngx_atomic_t              waiting;           /* queries in the queues */
 } ngx_lunary_gauges_t;
+
+
+typedef enum {
+    NGX_LUNARY_PREPARE_OFF = 0,     /* leaves nothing in any session */
+    NGX_LUNARY_PREPARE_ON,          /* prepares behind a pooler, too */
+    NGX_LUNARY_PREPARE_AUTO         /* prepares in sessions of its own */
+} ngx_lunary_prepare_e;
 
 
 /* times in milliseconds */
@@ -168,8 +195,10 @@ typedef struct {
     ngx_msec_t                lifetime;
     ngx_msec_t                connect_timeout;
     ngx_msec_t                query_timeout;
-    ngx_flag_t                prepare;
+    ngx_lunary_prepare_e      prepare;
     ngx_uint_t                random;            /* balance=random */
+    const char               *session;           /* target_session_attrs, or
+                                                    NULL */
     ngx_resolver_t           *resolver;          /* or NULL */
     ngx_msec_t                resolver_timeout;
 } ngx_lunary_pool_conf_t;
@@ -193,7 +222,11 @@ struct ngx_lunary_pool_s {
     ngx_lunary_counts_t      *counts;
     ngx_lunary_gauges_t      *gauges;
     ngx_atomic_t             *unreachable;       /* 1 or 0, of all workers */
+    ngx_lunary_host_counts_t *host_counts;       /* one a host of the conninfo,
+                                                    or NULL */
 
+    ngx_lunary_pool_t        *primary;           /* or NULL, see
+                                                    ngx_lunary_pool_confirm() */
     ngx_uint_t                number;            /* for the debug log */
     ngx_log_t                *log;
     ngx_lunary_hosts_t        hosts;
@@ -217,15 +250,20 @@ struct ngx_lunary_pool_s {
     ngx_uint_t                failures;          /* to connect */
     ngx_msec_t                down_since;
 
-    ngx_uint_t                unset;             /* settings that failed and
-                                                    were logged, a bit each */
+    ngx_uint_t                degraded;          /* what was warned of, a bit
+                                                    each */
     ngx_uint_t                renewed;           /* serial from which on the
                                                     sessions know of the last
                                                     schema change */
     ngx_msec_t                renewed_time;
     ngx_lunary_last_error_t   last_error;
 
+    ngx_atomic_t              no_primary;        /* "unreachable", where the
+                                                    pool confirms */
+    unsigned                  confirms:1;        /* is the "primary" of one */
     unsigned                  down:1;
+    unsigned                  unprepared:1;      /* a pooler does not carry
+                                                    prepared statements */
 };
 
 
@@ -251,6 +289,16 @@ void ngx_lunary_pool_abandon(ngx_lunary_query_t *q);
 /* stop and continue reading the rows of a query that is under way */
 void ngx_lunary_pool_pause(ngx_lunary_query_t *q);
 void ngx_lunary_pool_resume(ngx_lunary_query_t *q);
+
+/*
+ * asks a query that is done once more, over the one connection to a server that
+ * is read-write: an absence that a standby reports may be its delay.  NGX_OK:
+ * "done" will be called; if it tells of a failure the standby's word stands.
+ * NGX_DECLINED: the server asked is no standby, there is no other, or it is
+ * busy or away, which is counted
+ */
+ngx_int_t ngx_lunary_pool_confirm(ngx_lunary_pool_t *pool,
+    ngx_lunary_query_t *q);
 
 /*
  * the schema changed under the session that answers the query: no session that

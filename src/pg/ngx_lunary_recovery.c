@@ -19,6 +19,7 @@ static const char *ngx_lunary_recovery_consequence(ngx_lunary_query_t *q,
     const char *sqlstate);
 static void ngx_lunary_recovery_session(ngx_lunary_conn_t *c,
     ngx_lunary_error_e error);
+static void ngx_lunary_recovery_unprepared(ngx_lunary_conn_t *c);
 static void ngx_lunary_recovery_retry(ngx_lunary_query_t *q,
     ngx_lunary_result_e otherwise);
 static void ngx_lunary_recovery_retire(ngx_lunary_conn_t *c);
@@ -115,6 +116,7 @@ ngx_lunary_recovery_session(ngx_lunary_conn_t *c, ngx_lunary_error_e error)
         return;
 
     case NGX_LUNARY_ERROR_PREPARE:
+        ngx_lunary_recovery_unprepared(c);
         ngx_lunary_conn_retire(c);
         ngx_lunary_recovery_renew(c->pool);
         return;
@@ -129,6 +131,29 @@ ngx_lunary_recovery_session(ngx_lunary_conn_t *c, ngx_lunary_error_e error)
     default:
         ngx_lunary_recovery_retire(c);
     }
+}
+
+
+/* behind a pooler that does not carry them, prepare no more statements */
+
+static void
+ngx_lunary_recovery_unprepared(ngx_lunary_conn_t *c)
+{
+    ngx_lunary_pool_t *pool = c->pool;
+
+    if (pool->unprepared
+        || pool->conf.prepare != NGX_LUNARY_PREPARE_ON
+        || ngx_lunary_conn_is_own(c))
+    {
+        return;
+    }
+
+    pool->unprepared = 1;
+
+    ngx_log_error(NGX_LOG_WARN, pool->log, 0,
+                  "database \"%V\" at \"%V\" is behind a pooler that loses "
+                  "prepared statements, none are used from now on",
+                  &pool->conf.conninfo->database, ngx_lunary_conn_label(c));
 }
 
 
@@ -266,6 +291,12 @@ ngx_lunary_recovery_refused(ngx_lunary_conn_t *c)
     pool->failures++;
 
     (void) ngx_atomic_fetch_add(&pool->counts->connect_failures, 1);
+
+    if (pool->host_counts) {
+        (void) ngx_atomic_fetch_add(
+                           pool->host_counts[c->attempt.host].failures, 1);
+    }
+
     ngx_lunary_recovery_count(pool, c->pg.sqlstate);
 
     ngx_lunary_recovery_log(c, c->pg.sqlstate,
@@ -312,9 +343,9 @@ ngx_lunary_recovery_connected(ngx_lunary_conn_t *c)
         pool->last_error.time = 0;
 
         ngx_log_error(NGX_LOG_NOTICE, pool->log, 0,
-                      "database \"%V\" is back after %M ms "
+                      "database \"%V\" at \"%V\" is back after %M ms "
                       "and %ui attempts to connect",
-                      ngx_lunary_conn_label(c),
+                      &pool->conf.conninfo->database, ngx_lunary_conn_label(c),
                       ngx_current_msec - pool->down_since, pool->failures);
     }
 
@@ -354,8 +385,9 @@ ngx_lunary_recovery_log(ngx_lunary_conn_t *c, const char *sqlstate,
     loggable = c->pg.reason[0] && ngx_lunary_sqlstate_is_loggable(sqlstate);
 
     ngx_log_error(NGX_LOG_ERR, c->pool->log, 0,
-                  "database \"%V\" %s (SQLSTATE %s%s%s)%s",
-                  ngx_lunary_conn_label(c), what, *sqlstate ? sqlstate : "-",
+                  "database \"%V\" at \"%V\" %s (SQLSTATE %s%s%s)%s",
+                  &c->pool->conf.conninfo->database, ngx_lunary_conn_label(c),
+                  what, *sqlstate ? sqlstate : "-",
                   loggable ? ": " : "",
                   loggable ? c->pg.reason : (u_char *) "", repeated);
 

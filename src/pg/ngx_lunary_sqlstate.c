@@ -23,6 +23,7 @@ ngx_lunary_sqlstate_error(const char *sqlstate)
     }
 
     if (ngx_strcmp(sqlstate, "26000") == 0
+        || ngx_strcmp(sqlstate, "42P05") == 0
         || ngx_strcmp(sqlstate, "0A000") == 0)
     {
         return NGX_LUNARY_ERROR_PREPARE;

@@ -1,0 +1,112 @@
+# Behind a pooler nothing of the module is left in the sessions that it shares
+# with others: another client of the same pool reads its settings, writes and
+# listens meanwhile.  PgBouncer in each mode, with each "lunary_prepare".
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use Lunary::Load qw( expected trees );
+use Lunary::Nginx;
+use Lunary::Pg;
+use Lunary::PgBouncer;
+use Lunary::Test qw( key related_uri );
+use Lunary::System qw( wait_until );
+use Test::More;
+
+my $pg = Lunary::Pg->new;
+my @runs = trees($pg, count => 4, runs => 10, bytes => 20_000);
+
+$pg->do('create table scratch (n serial, text text)');
+$pg->do('grant all on scratch, scratch_n_seq to lunary_ro');
+
+my $config = <<'EOF_CONFIG';
+        location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
+        }
+EOF_CONFIG
+
+# what the responses are, without a pooler
+my $direct = Lunary::Nginx->new(
+    http => 'lunary_database "' . $pg->conninfo . '";',
+    config => $config)->start;
+my $answers = expected($direct->{port}, $pg, @runs);
+$direct->stop;
+
+# all that a session can be left with
+my $left = q{
+    select string_agg(name || '=' || setting, ' ' order by name)
+    from pg_settings
+    where source = 'session' and name not in ('client_encoding', 'DateStyle',
+                                              'application_name', 'datestyle')
+};
+
+for my $mode (qw( session transaction statement )) {
+    for my $prepare (qw( auto on off )) {
+        one_case($mode, $prepare);
+    }
+}
+
+done_testing();
+
+
+sub one_case {
+    my ($mode, $prepare) = @_;
+
+    my $what = "$mode, $prepare";
+
+    # with one server connection it is certain that both clients use it
+    my $bouncer = Lunary::PgBouncer->new($pg, mode => $mode, conf => {
+        default_pool_size => $mode eq 'session' ? 2 : 1,
+        server_login_retry => 1 });
+
+    my $nginx = Lunary::Nginx->new(
+        http => 'lunary_database "' . $bouncer->conninfo . qq{";
+            lunary_queue 64 timeout=15s;
+            lunary_pool max=2 lifetime=1s;
+            lunary_prepare $prepare;}, config => $config)->start;
+
+    my $other = DBI->connect("dbi:Pg:host=127.0.0.1;port=$bouncer->{port};"
+        . 'dbname=lunary', 'lunary_ro', '', { RaiseError => 1,
+        PrintError => 0, pg_server_prepare => 0 });
+
+    my (%left, %status, %wrong);
+
+    for my $round (1 .. 6) {
+        for my $n (@runs) {
+            my $uri = related_uri($n);
+            my $answer = $nginx->client->get($uri,
+                Authorization => 'Bearer ' . key('alpha'));
+
+            $status{$answer->{status}}++;
+            $wrong{$uri} = 1 if $answer->{body} ne $answers->{$uri};
+
+            $left{$other->selectrow_array($left) // ''} = 1;
+            $other->do("insert into scratch (text) values ('round')");
+            $other->do('listen changes');
+            $other->do("notify changes, '$n'");
+        }
+
+        # the server's sessions end, and with them what was prepared there
+        $pg->value(q{select count(pg_terminate_backend(pid))
+                     from pg_stat_activity where usename = 'lunary_ro'})
+            if $mode ne 'session' && $round == 3;
+        $other = $other->clone if !eval { $other->do('select 1') };
+    }
+
+    is(join(' ', sort keys %status), 200, "$what: responses")
+        or diag($nginx->log_since(0));
+    is(join(' ', keys %wrong), '', "$what: the same as without it");
+    is(join('|', keys %left), '', "$what: the other client's settings");
+    is($other->selectrow_array('select count(*) from pg_prepared_statements'),
+       0, "$what: no statement is left") if $prepare ne 'on';
+
+    my $log = $nginx->log_since(0);
+    my $lines = () = $log =~ /loses prepared statements/g;
+    is($lines, $prepare eq 'on' && $mode ne 'session' ? 1 : 0,
+       "$what: lines that it loses prepared statements");
+
+    $other->disconnect;
+    $nginx->stop;
+    $bouncer->stop;
+}
