@@ -15,9 +15,10 @@ use Time::HiRes qw( time );
 
 use lib File::Spec->rel2abs(dirname(__FILE__) . '/lib');
 use Lunary::ConfFile qw( conf_nginx serves );
+use Lunary::Session qw( token );
 use Lunary::Test;
-use Lunary::System qw( free_port patience read_file run_cmd tmpdir
-                     wait_until );
+use Lunary::System qw( free_port patience read_file tmpdir wait_until
+                     write_file );
 
 my $name = 'drop-in.conf';
 my $pg = pg();
@@ -25,6 +26,12 @@ my $uri = related_uri(101);
 my @bearer = (Authorization => 'Bearer ' . key('alpha'));
 my @page = (Origin => 'https://a.example');
 my $jwt = 'Bearer eyJhbGciOiJIUzI1NiJ9.eyJ1c2VySWQiOiJ1MSJ9.c2lnbmF0dXJl';
+
+my $secret = 'a secret of 32 bytes for the test';
+my $secret_file = tmpdir('secret') . '/jwt_secret';
+
+write_file($secret_file, "$secret\n");
+chmod 0600, $secret_file or die "$secret_file: $!";
 
 my $backend_port = free_port();
 my $backend_log = tmpdir('backend') . '/log';
@@ -152,6 +159,7 @@ sub from_module {
 sub drop_in {
     return conf_nginx($name,
         qr/host=127\.0\.0\.1 dbname=lunary user=lunary_ro/ => $pg->conninfo,
+        qr{/etc/nginx/lunary/jwt_secret} => $secret_file,
         qr/127\.0\.0\.1:3333/ => "127.0.0.1:$backend_port", @_);
 }
 
@@ -227,6 +235,29 @@ my @lacking = grep { !exists $_->{promptTokens}
 
 is scalar @lacking, 0, 'every run has its numbers and its parent';
 ok +(grep { !defined $_->{promptTokens} } @$runs), 'null is among them';
+
+
+# a session of the dashboard
+
+my $in_alpha = '?projectId=' . project('alpha');
+my @session = (Authorization => 'Bearer ' . token(secret => $secret), @page);
+
+$answer = $client->get("$uri$in_alpha", @session);
+is $answer->{status}, 200, 'a session: 200';
+from_module($answer, 'a session');
+is $answer->{body}, $client->get($uri, @bearer)->{body},
+    'the same runs as with a key';
+
+$answer = $client->get(related_uri(999999) . $in_alpha, @session);
+is $answer->{body}, '[]', 'a run that is not there: no runs';
+from_module($answer, 'no runs');
+
+ok $client->get("$uri?projectId=" . project('beta'),
+                @session)->{header}{'x-backend'},
+    'a project of others: the backend decides';
+ok $client->get("$uri$in_alpha", Authorization => 'Bearer '
+                . token(secret => 'x' x 32))->{header}{'x-backend'},
+    'another secret: the backend decides';
 
 
 # what a page asks for before it knows its run
@@ -354,9 +385,12 @@ $nginx->stop;
 
 my $log = read_file("$nginx->{dir}/logs/lunary.log");
 
-like $log, qr{"GET \Q$uri\E HTTP/1\.1" 200 \d+ outcome=ok project=\S{36} runs=\d+ queue=\S+ connect=\S+ first_row=\d+\.\d+ query=\d+\.\d+ total=\d+\.\d+ sqlstate=- key_cache=(?:HIT|MISS)$}m,
+like $log, qr{"GET \Q$uri\E HTTP/1\.1" 200 \d+ outcome=ok project=\S{36} runs=\d+ queue=\S+ connect=\S+ first_row=\d+\.\d+ query=\d+\.\d+ total=\d+\.\d+ sqlstate=- key_cache=(?:HIT|MISS) credential=key$}m,
     'the log says where the time went';
-like $log, qr/ key_cache=HIT$/m, 'and that the key was known';
+like $log, qr/ key_cache=HIT /, 'and that the key was known';
+like $log, qr{"GET \Q$uri$in_alpha\E HTTP/1\.1" 200 \d+ outcome=ok .* credential=session$}m,
+    'and that a session was served';
+unlike $log, qr/eyJ/, 'but not which';
 like $log, qr{"GET \Q$uri\E\?projectId=1&a=%2F HTTP/1\.1" 200 \d+ outcome=denied },
     'what the backend answered is there too, with its reason';
 like $log, qr/"POST \Q$uri\E HTTP.* outcome=method /, 'whatever the reason';
@@ -370,7 +404,7 @@ unlike read_file("$nginx->{dir}/logs/access.log"), qr{/related HTTP/1\.1" 2},
 $backend_pid = backend();
 
 $nginx = drop_in(
-    qr/^( +)# (?=map|    |\}|limit_req)/m => '',
+    qr/^( +)# (?=map|    ["d]|\}|limit_req)/m => '',
     qr/rate=150r/ => 'rate=1r', qr/burst=150/ => 'burst=3');
 $nginx->start;
 $client = $nginx->client;
