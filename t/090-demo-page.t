@@ -204,6 +204,12 @@ my %by = map { $_->{title} => $_ } @samples;
 
 is scalar @{ $by{'Research, 60 runs'}{runs} }, 60, '60 runs of research';
 
+my ($with_session) = $text =~ /^With a session.*\n(curl .+)$/m;
+my $as_member = `$with_session -s -f 2>&1`;
+
+is_deeply eval { decode_json($as_member) }, $samples[0]{runs},
+    'as printed: the first one with a session';
+
 
 # the page
 
@@ -537,6 +543,40 @@ ok $browser->wait_js(
     'document.querySelector("#message p").textContent.includes("a/b?c#d%")'),
     'an id that is none';
 
+# a session in the key's place
+
+sub credential {
+    $browser->js('return document.querySelector(".took").innerText')
+}
+
+ask_for($samples[0]{id}, $key);
+ok $browser->wait_js('document.querySelectorAll(".row").length === 12'),
+    'the key again';
+like credential(), qr/to a key$/, 'the page says that a key opened the trace';
+
+$browser->js('document.getElementById("as-session").focus()');
+$browser->keys('Enter');
+ok $browser->wait_js(
+    'document.querySelector(".took").innerText.endsWith("to a session")'),
+    'one button further a session opens it';
+is rows(), 12, 'and it is the same trace';
+same 'document.getElementById("as-session").ariaPressed', 'true',
+    'the button says so';
+
+my $session = $browser->js('return document.getElementById("key").value');
+
+ask_for('00000000-0000-4000-8000-00000000abcd', $session);
+same 'document.querySelector("#message h2").textContent', 'Run not found',
+    'a run that is none, for a session';
+
+ask_for($samples[0]{id}, $session =~ s/\.[^.]*$/.c2lnbmF0dXJl/r);
+same 'document.querySelector("#message h2").textContent', 'Not allowed',
+    'a session that nobody signed';
+like said(), qr/Invalid access token/, 'with the message of the answer';
+
+$browser->js('document.getElementById("as-key").click()');
+same 'document.getElementById("key").value', $key, 'back to the key';
+
 ask_for(uc $samples[1]{id}, uc $key);
 ok $browser->wait_js('document.querySelectorAll(".row").length === 10'),
     'another run, in capitals';
@@ -625,7 +665,7 @@ if (my $file = $ENV{SCREENSHOT}) {
 
 my @urls = $browser->requests;
 my @foreign = grep {
-    $_ ne $base && !m{^(?:data|chrome):} && !m{^\Q$base\Ev1/runs/[^/]+/related$}
+    $_ ne $base && !m{^(?:data|chrome):} && !m{^\Q$base\Ev1/runs/[^/]+/related(?:\?projectId=[0-9a-f-]{36})?$}
     && !m{^\Q$base\E#}
 } @urls;
 

@@ -10,3 +10,8 @@ grant usage on schema public to lunary_ro;
 
 grant select on run, api_key, external_user, template_version, template
     to lunary_ro;
+
+-- for sessions of the dashboard: two columns, for "account" has passwords too
+
+grant select (id, role) on account to lunary_ro;
+grant select on account_project to lunary_ro;

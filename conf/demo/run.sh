@@ -26,6 +26,7 @@ BUILD=${BUILD:-$top/build}
 MODULE=$(realpath -m "${MODULE:-$BUILD/ngx_http_lunary_module.so}")
 BINDIR=${PG_BINDIR:-}
 KEY=$(sed -n "s/^ *('private', '\([0-9a-f-]*\)',$/\1/p" "$here/traces.sql")
+PROJECT=$(sed -n "s/^const PROJECT = '\(.*\)';$/\1/p" "$here/index.html")
 
 dir=
 as_owner=()
@@ -152,6 +153,25 @@ choose_port() {
 }
 
 
+base64url() {
+    openssl base64 -A | tr '+/' '-_' | tr -d '='
+}
+
+
+# a token as Lunary's backend makes one for a user who signs in
+
+session_token() {
+    local secret=$1 user=$2 now text
+
+    now=$(date +%s)
+    text=$(printf '%s' '{"alg":"HS256","typ":"JWT"}' | base64url)
+    text+=.$(printf '{"userId":"%s","iat":%d,"nbf":%d,"exp":%d}' \
+             "$user" "$now" "$now" $((now + 30 * 86400)) | base64url)
+    say "$text.$(printf '%s' "$text" \
+        | openssl dgst -sha256 -hmac "$secret" -binary | base64url)"
+}
+
+
 # a line of demo.conf that is marked "path"
 
 set_path() {
@@ -261,10 +281,18 @@ sql -d lunary < "$here/role.sql"
 
 
 # nginx, with the paths of this run; the page is copied, for the workers may
-# not be allowed to read where this is checked out
+# not be allowed to read where this is checked out, and gets a session that is
+# signed with a secret of this run
 
 log=logs/stderr
-cp "$here/index.html" "$dir/page/"
+secret=$(openssl rand -hex 32)
+user=$("${as_owner[@]}" "$bindir/psql" -X -At -h "$dir/run" -d lunary \
+       -c "select account_id from account_project")
+session=$(session_token "$secret" "$user")
+
+(umask 077; say "$secret" > "$dir/jwt_secret")
+sed "s|^const SESSION = '';|const SESSION = '$session';|" \
+    "$here/index.html" > "$dir/page/index.html"
 chmod 644 "$dir/page/index.html"
 cp "$top/conf/demo.conf" "$dir/nginx.conf"
 
@@ -281,6 +309,7 @@ esac
 
 set_path '127.0.0.1:8080' "$at"
 set_path 'conf/demo;' "$dir/page;"
+set_path '/etc/nginx/lunary/jwt_secret' "$dir/jwt_secret"
 
 "$NGINX" -e "$dir/logs/error.log" -p "$dir" -c "$dir/nginx.conf" \
     -g 'daemon off;' > "$dir/logs/stderr" 2>&1 &
@@ -300,6 +329,13 @@ sed -n 's/^-- sample: //p' "$here/traces.sql" \
           say "# $title"
           say "curl -H 'Authorization: Bearer $KEY'" \
               "http://$local/v1/runs/$id/related"
+          say ""
+      done
+sed -n 's/^-- sample: \([^ ]*\) .*/\1/p' "$here/traces.sql" | head -n 1 \
+    | while read -r id; do
+          say "With a session, as Lunary's dashboard has one:"
+          say "curl -H 'Authorization: Bearer $session'" \
+              "'http://$local/v1/runs/$id/related?projectId=$PROJECT'"
           say ""
       done
 say "The same as a picture:  http://$local/"

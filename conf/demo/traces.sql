@@ -16,7 +16,7 @@
 begin;
 
 
--- the project, its keys, its users, its templates
+-- the project, its keys, its member, its users, its templates
 
 insert into project (id, created_at, name, org_id) values
     ('2f6d91c8-7b3a-4e05-9c1f-5a8e40d7b263', '2026-02-03 09:12:44+00',
@@ -29,6 +29,15 @@ insert into api_key (type, api_key, project_id, org_id) values
     ('public', '2f6d91c8-7b3a-4e05-9c1f-5a8e40d7b263',
      '2f6d91c8-7b3a-4e05-9c1f-5a8e40d7b263',
      '8c1e5b70-2d94-4f3a-b6c8-10f7e9a3d542');
+
+insert into account (id, created_at, email, name, org_id, role) values
+    ('5b8f2a17-c3d0-4e96-8f14-2a7d60c9e835', '2026-02-03 09:12:41+00',
+     'noor@example.com', 'Noor Haddad',
+     '8c1e5b70-2d94-4f3a-b6c8-10f7e9a3d542', 'viewer');
+
+insert into account_project (account_id, project_id) values
+    ('5b8f2a17-c3d0-4e96-8f14-2a7d60c9e835',
+     '2f6d91c8-7b3a-4e05-9c1f-5a8e40d7b263');
 
 insert into external_user (id, created_at, project_id, external_id, last_seen,
     props)
