@@ -37,10 +37,10 @@ sub same {
 
     is($answer->{status}, 200, "$name - status")
         or diag(substr $answer->{raw} // '', 0, 300);
-    ok($answer->{whole}, "$name - whole");
+    ok($answer->{whole}, "$name - complete");
     is(oracle()->compare($answer->{body},
                          oracle()->related(project('alpha'), run_id($n))),
-       undef, "$name - as the oracle says");
+       undef, "$name - equals the oracle");
 }
 
 sub sessions_idle {
@@ -94,10 +94,10 @@ for my $i (1 .. 30) {
     is(oracle()->compare($answer->{body},
                          oracle()->related(project('alpha'), run_id($n))),
        undef, "keep-alive, request $i");
-    is($client->related('x', $alpha)->{status}, 404, "and a 404 after it");
+    is($client->related('x', $alpha)->{status}, 404, "a 404 after them");
 }
 
-is($client->{socket}, $socket, 'on one connection');
+is($client->{socket}, $socket, 'the connection is the same');
 $client->close;
 
 
@@ -107,7 +107,7 @@ my $slow = $nginx->client(rcvbuf => 4096, timeout => 30)->ask(
     related_uri(90000), Connection => 'close',
     Authorization => "Bearer $alpha");
 $slow->read_some(5, 1000);
-ok(sessions_idle(5), 'a slow reader holds no connection of the database');
+ok(sessions_idle(5), 'a slow client holds no database connection');
 same($slow->answer, 90000, 'a slow reader');
 
 
@@ -122,10 +122,11 @@ for my $i (1 .. 60) {
     $i % 2 ? $client->reset : $client->close;
 }
 
-ok(sessions_idle(2), 'no query goes on for clients that left');
+ok(sessions_idle(2), 'no query runs for clients that left');
 cmp_ok(pg()->sessions(q{application_name = 'protocols'}), '<=', 8,
-       'the pool has its size');
-same($nginx->client->related(run_id(101), $alpha), 101, 'after clients that left');
+       'the pool has at most its maximum of sessions');
+same($nginx->client->related(run_id(101), $alpha), 101,
+     'after clients that left');
 
 
 # HTTP/2 clients that reset their streams: curl stops at the first bytes
@@ -136,7 +137,7 @@ for my $i (1 .. 20) {
                           "http://127.0.0.1:$port2" . related_uri(90000));
 }
 
-ok(sessions_idle(2), 'no query goes on for streams that were reset');
+ok(sessions_idle(2), 'no query runs for streams that were reset');
 same($h2->http2(related_uri(101), @key), 101, 'after reset streams');
 
 
@@ -168,9 +169,10 @@ same($h2->http2(related_uri(101), @key), 101, 'after reset streams');
         } 5, "HTTP/$version: the backend is ended in mid-answer");
 
         my $answer = $mid->answer;
-        is($answer->{status}, 200, "HTTP/$version: the status was out");
-        ok(!$answer->{whole}, "HTTP/$version: the answer is not whole");
-        unlike($answer->{body}, qr/\]\s*\z/, "HTTP/$version: no end of it");
+        is($answer->{status}, 200, "HTTP/$version: the status was sent");
+        ok(!$answer->{whole}, "HTTP/$version: the response is incomplete");
+        unlike($answer->{body}, qr/\]\s*\z/,
+               "HTTP/$version: no closing bracket");
     }
 
     same($cut->client->related(run_id(101), $alpha), 101, 'after cut answers');
@@ -179,6 +181,6 @@ same($h2->http2(related_uri(101), @key), 101, 'after reset streams');
 
 $nginx->stop;
 ok(wait_until { !pg()->sessions(q{application_name = 'protocols'}) } 5,
-   'nginx leaves no session behind');
+   'no session is left after nginx quits');
 
 done_testing();

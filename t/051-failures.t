@@ -77,7 +77,7 @@ sub answers {
         return $answer->{status} == 200 ? $answer : undef;
     } 10;
 
-    is($answer->{status}, 200, "$name: service is back");
+    is($answer->{status}, 200, "$name: requests are served again");
 }
 
 sub refused {
@@ -111,7 +111,7 @@ $pg->do(q{insert into api_key (type, api_key) values ('private', ?)},
 for my $method (qw( GET HEAD )) {
     is($nginx->client->exchange($method, related_uri(101),
                                 Authorization => "Bearer $homeless")
-       ->{status}, 404, "a key of no project, $method: no such run");
+       ->{status}, 404, "a key without a project, $method: 404");
 }
 
 
@@ -123,8 +123,8 @@ $dbh->do('lock table run in access exclusive mode');
 
 my $late = refused(related_uri(101), 504, 'Gateway timeout',
                    'lunary_query_timeout');
-cmp_ok($late->{time}, '>', 0.6, 'not before its time');
-cmp_ok($late->{time}, '<', 3, 'and not long after');
+cmp_ok($late->{time}, '>', 0.6, 'not before the timeout');
+cmp_ok($late->{time}, '<', 3, 'soon after the timeout');
 
 refused('/statement', 504, 'Gateway timeout', 'statement_timeout');
 refused('/lock', 504, 'Gateway timeout', 'lock_timeout');
@@ -139,7 +139,7 @@ my @waiting = map {
 
 my $full = refused('/narrow', 503, 'Service unavailable', 'a full queue');
 cmp_ok($full->{time}, '<', 0.5, 'a full queue refuses at once');
-is($_->answer->{status}, 504, 'the others had their time') for @waiting;
+is($_->answer->{status}, 504, 'the others time out') for @waiting;
 
 # a request behind a query that hangs waits no longer than the queue's timeout
 my $asked = time;
@@ -150,11 +150,11 @@ $_->send($_->request('GET', '/behind', Authorization => "Bearer $alpha"))
 for (@behind[1, 2]) {
     is($_->answer->{status}, 503, 'behind a query that hangs');
     my $took = time - $asked;
-    cmp_ok($took, '>', 0.45, 'as long as in the queue');
-    cmp_ok($took, '<', 1.5, 'and no longer');
+    cmp_ok($took, '>', 0.45, 'not before the queue timeout');
+    cmp_ok($took, '<', 1.5, 'soon after it');
 }
 
-is($behind[0]->answer->{status}, 504, 'the one that hangs had its time');
+is($behind[0]->answer->{status}, 504, 'the query that hangs times out');
 
 # a client that leaves while it waits
 my $client = $nginx->client->ask(related_uri(101),
@@ -191,14 +191,15 @@ is(get('/idle')->{status}, 200, 'idle_session_timeout: a session');
 ok(wait_until { !$pg->sessions("application_name = 'idle'") } 5,
    'idle_session_timeout: its end');
 is(get('/idle')->{status}, 200, 'idle_session_timeout: another');
-unlike($nginx->log_since($quiet), qr/\[error\]/, 'and that is no fault');
+unlike($nginx->log_since($quiet), qr/\[error\]/,
+       'it is not logged as an error');
 
 
 # down: 503; up again: 200 without a reload
 
 $pg->stop('fast');
 my $down = refused(related_uri(101), 503, 'Service unavailable', 'down');
-cmp_ok($down->{time}, '<', 3, 'down: within the time of the queue');
+cmp_ok($down->{time}, '<', 3, 'down: within the queue timeout');
 is(get('/ok')->{status}, 200, 'down: other locations are served');
 
 $pg->start;
@@ -212,7 +213,7 @@ $client = $nginx->client->connect;
 $client->ask(related_uri(101), Authorization => "Bearer $alpha");
 sleep 0.2;
 $pg->start;
-is($client->answer->{status}, 200, 'a request waited while it was away');
+is($client->answer->{status}, 200, 'a request waits while the server is down');
 
 
 # prepared statements that were deallocated, and a schema that changes
@@ -257,10 +258,10 @@ my $log = $pg->log_mark;
 $pg->do('alter table run drop column metadata');
 refused(related_uri(101), 500, 'Internal server error', 'column dropped');
 like($nginx->log_since(0), qr/\[error\].*42703/, 'the log says why');
-unlike($nginx->log_since($mark), qr/$alpha/, 'and no key');
+unlike($nginx->log_since($mark), qr/$alpha/, 'the log has no key');
 
 $pg->do('alter table run add column metadata jsonb');
-answers('after the column came back');
+answers('after the column is added again');
 
 
 # stopped: 504 or 503 in time, other locations are served, then 200 at once
@@ -271,21 +272,22 @@ $pg->freeze;
 my $frozen = get(related_uri(101));
 like($frozen->{status}, qr/^50[34]$/, 'frozen: status');
 cmp_ok($frozen->{time}, '<', 4, 'frozen: in time');
-cmp_ok(get('/ok')->{time}, '<', 0.2, 'frozen: others are served at once');
+cmp_ok(get('/ok')->{time}, '<', 0.2,
+       'frozen: other requests are served at once');
 
 $pg->thaw;
 my $start = time;
 wait_until { get(related_uri(101))->{status} == 200 } 5;
-cmp_ok(time - $start, '<', 1.5, 'thawed: service is back');
+cmp_ok(time - $start, '<', 1.5, 'thawed: requests are served again');
 
 
 # a reload: only the sessions of the new worker's pool are left
 
 ok($nginx->reload, 'the old worker leaves');
 answers('after a reload');
-ok(wait_until { $pg->sessions <= 6 } 3, 'no session is left behind');
+ok(wait_until { $pg->sessions <= 6 } 3, 'no session is left');
 
 $nginx->stop;
-ok(wait_until { !$pg->sessions } 5, 'none is left after nginx quit');
+ok(wait_until { !$pg->sessions } 5, 'no session is left after nginx quits');
 
 done_testing();

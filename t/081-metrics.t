@@ -674,7 +674,7 @@ for my $n (1, 258) {
        "database $n: is not ready");
 }
 
-like($many->log_since(0), qr/too many databases/, 'and the log tells of it');
+like($many->log_since(0), qr/too many databases/, 'and the log says so');
 $many->stop;
 
 

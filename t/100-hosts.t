@@ -276,6 +276,6 @@ is(scalar(grep { $_->answer->{status} != 503 } @clients), 0,
    'away: 503 to all');
 $nginx->stop;
 
-soon { !$pg->sessions && !$standby->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions && !$standby->sessions } 5, 'no session is left';
 
 done_testing();

@@ -110,8 +110,8 @@ sub failures {
 }
 
 is(get('/name')->{status}, 200, 'a name');
-ok($first->sessions, 'with the first address');
-is($second->sessions, 0, 'and not with the second');
+ok($first->sessions, 'it uses the first address');
+is($second->sessions, 0, 'and not the second');
 
 is(get('/case')->{status}, 200, 'a name in the case of the password file');
 is(get('/both')->{status}, 200, 'a name of two addresses');
@@ -121,12 +121,13 @@ my $failures = failures();
 my @lines = grep { /could not be resolved/ }
             split /\n/, $nginx->log_since(0);
 
-cmp_ok($failures, '>=', 4, 'each look-up in vain is a failure to connect');
-cmp_ok(scalar @lines, '<', $failures, 'the log tells of a few');
+cmp_ok($failures, '>=', 4,
+       'each failed lookup counts as a failed connect attempt');
+cmp_ok(scalar @lines, '<', $failures, 'the log shows a few');
 like($lines[0], qr/\[error\].*"unknown\.test:.*\(3: Host not found\)/,
      'and of which');
 
-is(get('/next')->{status}, 200, 'the next one, after a name that is unknown');
+is(get('/next')->{status}, 200, 'the next host after an unknown name');
 
 
 # the address changes while requests are served
@@ -139,14 +140,14 @@ while (time < $end && !$second->sessions) {
     sleep 0.05;
 }
 
-ok($second->sessions, 'an address that changes is followed');
-is($bad, 0, 'and nobody notices');
+ok($second->sessions, 'a new address is used');
+is($bad, 0, 'no request fails');
 
 # the new address is used at once when the old one is down
 $dns->set('db.test' => ['127.0.0.2']);
 sleep 1.2;
 $second->stop('fast');
-is(get('/name')->{status}, 200, 'an address that is gone');
+is(get('/name')->{status}, 200, 'the new address when the old one is down');
 
 
 # the resolver does not respond
@@ -167,7 +168,8 @@ while (time < $end) {
     sleep 0.02;
 }
 
-cmp_ok($slowest, '<', 0.2, 'a dead resolver: others are served at once');
+cmp_ok($slowest, '<', 0.2,
+       'a dead resolver: other requests are served at once');
 is(scalar(grep { $_->answer->{status} != 503 } @clients), 0,
    'a dead resolver: 503 from the queue');
 
@@ -178,8 +180,8 @@ $nginx->configure(http => "$nginx->{http} resolver_timeout 0;");
 $nginx->start;
 
 my $dead = get('/dead');
-is($dead->{status}, 200, 'a dead resolver: the next host has its turn');
-cmp_ok($dead->{time}, '<', 2.5, 'after no more than a host may take');
+is($dead->{status}, 200, 'a dead resolver: the next host is tried');
+cmp_ok($dead->{time}, '<', 2.5, 'within the timeout of one host');
 
 $dns->silent(0);
 soon { get('/name')->{status} == 200 } 10, 'the resolver is back';
@@ -219,6 +221,6 @@ is(get('/name')->{status}, 200, 'a name without a resolver');
 
 $nginx->stop;
 soon { !$first->sessions && !$local->sessions } 5,
-     'no session is left behind';
+     'no session is left';
 
 done_testing();

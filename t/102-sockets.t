@@ -71,28 +71,29 @@ for my $use (qw( epoll poll select )) {
 
         $files = files($worker);
         $below->close;
-        wait_until { files($worker) < $files } 10, 'the client to be gone';
+        wait_until { files($worker) < $files } 10, 'the end of the client';
         $way->go;
 
-        is($client->answer->{status}, 200, "$use: a socket of another number");
-        is(get('/several')->{status}, 200, "$use: and others");
+        is($client->answer->{status}, 200,
+           "$use: a socket with another number");
+        is(get('/several')->{status}, 200, "$use: other requests");
 
         # events of the reset socket must not be taken for events of the
         # socket that replaces it
         $way->mode('full');
         $pg->value(q{select count(pg_terminate_backend(pid))
                      from pg_stat_activity where usename = 'lunary_ro'});
-        is(get('/way')->{status}, 200, "$use: a socket that takes its time");
+        is(get('/way')->{status}, 200, "$use: a slow connection");
 
         is(($nginx->worker_pids)[0], $worker, "$use: the worker lives");
         $way->mode('reset');
         ok($nginx->reload, "$use: a reload");
-        is(get('/way')->{status}, 200, "$use: and after it");
+        is(get('/way')->{status}, 200, "$use: a request after the reload");
 
         $nginx->stop;
     }
 }
 
-soon { !$pg->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions } 5, 'no session is left';
 
 done_testing();

@@ -168,7 +168,7 @@ for my $name (sort keys %bad) {
 
 is($plain->sessions, 0, 'no session in plain text');
 unlike($plain->log_since(0), qr/connection authorized: .* application_name=tls/,
-       'and there never was one');
+       'no session was ever in plain text');
 
 # what failed there is in no client's way: OpenSSL keeps errors in one queue
 
@@ -186,7 +186,7 @@ my $log = $nginx->log_since(0);
 unlike($log, qr/stale global SSL error/, 'no error is left for clients');
 like($log, qr/certificate verify failed/, 'the log says why: the CA');
 like($log, qr/does not match host name/, 'the log says why: the name');
-unlike($log, qr/a secret|'wrong'/, 'and no password');
+unlike($log, qr/a secret|'wrong'/, 'the log has no password');
 
 
 # large responses, also over TLS 1.2, and to a slow client
@@ -271,12 +271,12 @@ for (1 .. 20) {
 }
 
 cmp_ok($slowest, '<', 0.2 * patience(),
-       'half a handshake: others are served at once');
+       'half a handshake: other requests are served at once');
 is($client->answer->{status}, 503, 'half a handshake: 503');
 cmp_ok(time - $start, '<', 3 * patience(), 'half a handshake: in time');
 kill_wait('KILL', $pid);
 
 $nginx->stop;
-soon { !$pg->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions } 5, 'no session is left';
 
 done_testing();

@@ -92,7 +92,7 @@ for my $name (sort keys %ends) {
     right($others[$_]->answer, $small[$_], "$name, another") for 0 .. $#small;
 
     like($nginx->log_since($mark), qr/closed a connection/,
-         "$name: there is a line in the log")
+         "$name: it is logged")
         if $name =~ /^57P01/;
 }
 
@@ -104,15 +104,15 @@ wait_until { eval { $pg->value('select true') } } 20, 'the database';
 my $client = ask($slow);
 wait_until { pids($sleeping)->[0] } 5, 'the query';
 terminate($sleeping);
-wait_until { !@{ pids($sleeping) } } 5, 'its end';
-wait_until { pids($sleeping)->[0] } 5, 'the second try';
+wait_until { !@{ pids($sleeping) } } 5, 'the end of the session';
+wait_until { pids($sleeping)->[0] } 5, 'the retry';
 terminate($sleeping);
 
 my $answer = $client->answer;
 is($answer->{status}, 503, 'ended twice: 503');
 ok($answer->{header}{'retry-after'}, 'ended twice: Retry-After');
 sleep 0.3;
-is(scalar @{ pids($sleeping) }, 0, 'it is not tried a third time');
+is(scalar @{ pids($sleeping) }, 0, 'there is no second retry');
 
 
 # the queries behind one that was terminated have not used their retry
@@ -121,7 +121,7 @@ my @clients = map { ask($_) } $slow, $slow, $slow, @small;
 wait_until { pids($sleeping)->[0] } 5, 'the queries';
 terminate('true');
 right($clients[$_]->answer, ($slow, $slow, $slow, @small)[$_],
-      'all ended at once')
+      'all sessions end at once')
     for 0 .. $#clients;
 
 
@@ -165,10 +165,10 @@ for my $n (@small, @small) {
     wait_until { !$pg->sessions($sessions) } 5, 'the end of its sessions';
     kill 'CONT', $worker;
 
-    right($client->answer, $small[0], 'ended before it could be sent to');
+    right($client->answer, $small[0], 'ended before the query is sent');
     like($other->log_since($mark), qr/closed a connection.*57P01/,
-         'ended before it could be sent to: the log says why');
-    is(join(' ', $other->worker_pids), $worker, 'and the worker goes on');
+         'ended before the query is sent: the log says why');
+    is(join(' ', $other->worker_pids), $worker, 'and the worker continues');
     $other->stop;
 }
 
@@ -201,12 +201,12 @@ while (time < $end) {
     $tail = substr $tail . $reader->{buffer}, -8 if $bytes > 0;
 }
 
-is($end, 0, 'it is cut by the end of the connection');
-isnt(substr($tail, -5), "0\r\n\r\n", 'and has no last chunk');
+is($end, 0, 'the connection ends');
+isnt(substr($tail, -5), "0\r\n\r\n", 'and there is no last chunk');
 $reader->close;
-right(ask($small[0])->answer, $small[0], 'the next one');
+right(ask($small[0])->answer, $small[0], 'the next request');
 
 $nginx->stop;
-soon { !$pg->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions } 5, 'no session is left';
 
 done_testing();

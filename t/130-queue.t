@@ -60,13 +60,13 @@ my @answers = answers(@clients);
 my @full = grep { $_->{time} < 0.5 } @answers;
 my @waited = grep { $_->{time} >= 0.5 } @answers;
 
-is(join(' ', grep { $_->{status} != 503 } @answers), '', 'away: all are 503');
+is(join(' ', grep { $_->{status} != 503 } @answers), '', 'down: all get a 503');
 is(scalar(grep { !$_->{header}{'retry-after'} } @answers), 0,
-   'away: with Retry-After');
-is(scalar @waited, 20, 'the queue holds as many as it should');
+   'down: with Retry-After');
+is(scalar @waited, 20, 'the queue holds its maximum');
 is(scalar @full, 10, 'the others are refused at once');
 is(scalar(grep { $_->{time} < 0.95 } @waited), 0,
-   'those who wait do so as long as they may');
+   'the others wait until the timeout');
 is(scalar(grep { $_->{time} > 2 } @waited), 0, 'and no longer');
 
 
@@ -83,7 +83,7 @@ $pg->start;
 
 my @status = map { $_->{status} } answers(@clients);
 my $took = time - $start;
-is(join(' ', @status), join(' ', (200) x 10), 'back: all are answered')
+is(join(' ', @status), join(' ', (200) x 10), 'up again: all are served')
     or diag("after $took s");
 $nginx->stop;
 
@@ -95,7 +95,7 @@ $nginx = nginx('lunary_database "' . $pg->conninfo . '";
                 lunary_pool max=4;
                 lunary_queue 256 timeout=15s;');
 
-soon { $pg->sessions } 5, 'a session is made at the start';
+soon { $pg->sessions } 5, 'a first session';
 ask($nginx, $small[0])->answer;
 
 # nginx gets no connection until no slot is left
@@ -114,10 +114,10 @@ while (@takers < 20) {
 }
 
 $pg->do('alter role lunary_ro connection limit -1');
-is($pg->sessions, 0, 'no room: others have all there is');
+is($pg->sessions, 0, 'no slot: others have all');
 
 @clients = map { ask($nginx, $small[$_ % @small]) } 1 .. 20;
-soon { $nginx->log_since($mark) =~ /53300/ } 5, 'no room: the log says 53300';
+soon { $nginx->log_since($mark) =~ /53300/ } 5, 'no slot: the log has 53300';
 sleep 0.5;
 $start = time;
 (pop @takers)->disconnect;
@@ -125,15 +125,15 @@ $start = time;
 $took = time - $start;
 
 is(join(' ', map { $_->{status} } @answers), join(' ', (200) x 20),
-   'no room: all are answered when there is some');
+   'no slot: all are served when one is free');
 cmp_ok($took, '<', 4, sprintf 'within %.2f s', $took);
 is(scalar(grep { $answers[$_]{body}
                  ne $answers->{related_uri($small[($_ + 1) % @small])} }
-          0 .. 19), 0, 'and rightly');
+          0 .. 19), 0, 'with the right bodies');
 
 # few lines are logged meanwhile
 my $lines = () = $nginx->log_since($mark) =~ /\[error\][^\n]*53300/g;
-cmp_ok($lines, '<=', 2, "no room: $lines lines in the log");
+cmp_ok($lines, '<=', 2, "no slot: $lines lines in the log");
 $_->disconnect for @takers;
 $nginx->stop;
 
@@ -225,12 +225,13 @@ slow($pg, $small[3] => 1.5);
     $pg->do('alter role lunary_ro connection limit 1');
     $pg->value(q{select count(pg_terminate_backend(pid)) from pg_stat_activity
                  where usename = 'lunary_ro' and wait_event = 'PgSleep'});
-    soon { $nginx->log_since($mark) =~ /53300/ } 5, 'no other can be had';
+    soon { $nginx->log_since($mark) =~ /53300/ } 5,
+                             'no other session can be made';
 
     is(ask($nginx, $small[0])->answer->{status}, 200,
-       'another request is answered by the session that is left');
+       'the other session serves another request');
     $pg->do('alter role lunary_ro connection limit -1');
-    is($again->answer->{status}, 200, 'and the one that waits in the end');
+    is($again->answer->{status}, 200, 'and the waiting request at last');
 }
 
 $nginx->stop;
@@ -242,10 +243,10 @@ slow($pg, $small[3] => 0);
 $pg->do(q{alter role lunary_ro set idle_session_timeout = '200ms'});
 $nginx = nginx('lunary_database "' . $pg->conninfo . '";');
 soon { $pg->sessions } 5, 'a session';
-soon { !$pg->sessions } 5, 'ended by its time';
-is(ask($nginx, $small[0])->answer->{status}, 200, 'the next one is made');
-soon { !$pg->sessions } 5, 'ended again';
-unlike($nginx->log_since(0), qr/\[error\]/, 'and nothing of it in the log');
+soon { !$pg->sessions } 5, 'the server ends it';
+is(ask($nginx, $small[0])->answer->{status}, 200, 'another is made');
+soon { !$pg->sessions } 5, 'the server ends it, too';
+unlike($nginx->log_since(0), qr/\[error\]/, 'it is not logged');
 $nginx->stop;
 $pg->do('alter role lunary_ro reset idle_session_timeout');
 
@@ -265,7 +266,7 @@ for my $connecting (1, 3) {
     @clients = map { ask($nginx, $small[$_ % @small]) } 1 .. 200;
     @status = map { $_->{status} } answers(@clients);
     is(scalar(grep { $_ != 200 } @status), 0,
-       "connecting=$connecting: all are answered");
+       "connecting=$connecting: all are served");
 
     my ($most, $all) = split ' ', Lunary::System::read_file($counts);
     cmp_ok($most, '<=', $connecting,
@@ -276,6 +277,6 @@ for my $connecting (1, 3) {
     kill_wait('KILL', $pid);
 }
 
-soon { !$pg->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions } 5, 'no session is left';
 
 done_testing();

@@ -111,7 +111,7 @@ sub statuses { return join ' ', map { $_->{status} } answers(@_) }
 sub hold {
     kill 'STOP', $worker;
     wait_until { read_file("/proc/$worker/stat") =~ /^\d+ \(.*\) T/s } 10,
-               'a worker that stands';
+               'a stopped worker';
 }
 
 sub go_on { kill 'CONT', $worker }
@@ -206,7 +206,7 @@ for my $try (1 .. 5) {
 
 is(join(' ', $nginx->worker_pids), $worker,
    'lost while sending: the worker lives');
-is(statuses(ask('/page')), 200, 'lost while sending: and serves');
+is(statuses(ask('/page')), 200, 'lost while sending: it serves');
 
 
 # the server's message and SQLSTATE are not logged again with the next failure
@@ -235,7 +235,7 @@ $held = holding('lines');
 my $client = ask('/lines');
 held($held, 1);
 $fake->write($held->[0][0], failure('57014', "one\nand \e[31manother"));
-is(statuses($client), 504, 'lines: the failure');
+is(statuses($client), 504, 'lines: a failure');
 like($nginx->log_since($mark), qr/\(SQLSTATE 57014: one\)$/m,
      'lines: the first alone is logged');
 
@@ -258,7 +258,7 @@ for my $last (['57P05', 'idle too long', ''],
     is(statuses(ask('/leave')), 200, "$state: another is used");
 
     my ($line) = $nginx->log_since($mark) =~ /\[error\].*SQLSTATE (.*)\)/;
-    is($line // '', $logged, "$state: what the log says");
+    is($line // '', $logged, "$state: the log");
 }
 
 
@@ -296,8 +296,8 @@ for my $last (['57P05', 'idle too long', ''],
 
     is(statuses(@clients), '500 500', 'renewed: two failures');
     @used = ();
-    is(statuses(ask('/renew')), 200, 'renewed: answered');
-    is("@used", 3, 'renewed: on a session that came after them');
+    is(statuses(ask('/renew')), 200, 'renewed: served');
+    is("@used", 3, 'renewed: on a newer session');
 }
 
 
@@ -327,15 +327,15 @@ for my $last (['57P05', 'idle too long', ''],
     @clients = map { ask('/slow') } 1, 2;
     go_on();
     held($held, 2);
-    is(scalar @$held, 2, 'slow: one behind the other');
+    is(scalar @$held, 2, 'slow: one pipelined behind the other');
     $fake->run_until(sub { 0 }, 0.3);
     delete $server{good_slow};
     my $asked = @$held;
     release($held);
     $server{good_slow} = sub { $asked++ if $_[1] eq 'answer';
                                return $greet->(@_) };
-    is(statuses(@clients), '200 200', 'slow: both are answered');
-    is($asked, 2, 'slow: and were asked once');
+    is(statuses(@clients), '200 200', 'slow: both are served');
+    is($asked, 2, 'slow: and sent once');
 }
 
 
@@ -389,7 +389,7 @@ for my $last (['57P05', 'idle too long', ''],
     $server{good_fresh} = sub { $_[1] eq 'greeting' ? @_[2 .. $#_]
                                                     : $after->(@_) };
     $fake->write(@$greeting);
-    is(statuses($client), 200, 'fresh: and the one that waited');
+    is(statuses($client), 200, 'fresh: the waiting one, too');
 }
 
 
@@ -435,7 +435,7 @@ for my $last (['57P05', 'idle too long', ''],
                                                      : $more->(@_) };
     release(\@greetings);
 
-    is(statuses(@clients), '200 200', 'doomed: answered by those begun after');
+    is(statuses(@clients), '200 200', 'doomed: served by newer sessions');
 }
 
 
@@ -463,7 +463,7 @@ for my $last (['57P05', 'idle too long', ''],
         last if $order eq 'grace first';
     }
 
-    is($order, 'grace first', 'an abandoned query has its moment and no more');
+    is($order, 'grace first', 'an abandoned query gets a short grace time');
 }
 
 
@@ -487,11 +487,11 @@ for my $last (['57P05', 'idle too long', ''],
     $_->close for @all[2 .. 15];
     go_on();
 
-    ok(held($held, 17), 'a crowd: the last one is not kept waiting');
+    ok(held($held, 17), 'a crowd: the last request does not wait');
 
     delete $server{good_crowd};
     release($held);
-    is(statuses(@all[0, 1, 16]), '200 200 200', 'a crowd: all is well');
+    is(statuses(@all[0, 1, 16]), '200 200 200', 'a crowd: requests are served');
 }
 
 # slow clients do not make a query count as slow
@@ -523,10 +523,10 @@ for my $last (['57P05', 'idle too long', ''],
     go_on();
     held($held, 2);
     is($held->[1][0], $held->[0][0],
-       'after slow clients: one query behind the other');
+       'after slow clients: queries are pipelined');
     delete $server{good_pace};
     release($held);
-    is(statuses(@clients), '200 200', 'after slow clients: answered');
+    is(statuses(@clients), '200 200', 'after slow clients: served');
 }
 
 is(join(' ', $nginx->worker_pids), $worker, 'the worker lives');

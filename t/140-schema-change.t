@@ -85,7 +85,8 @@ for my $sql (@silent) {
 }
 
 my $result = $load->finish;
-is(join("\n", @{ $result->{wrong} }), '', 'changes that no answer shows');
+is(join("\n", @{ $result->{wrong} }), '',
+   'changes that do not change a response');
 note(whole($result));
 
 
@@ -102,10 +103,10 @@ for my $type (qw( json jsonb )) {
     $seen{$type}{get(101)->{status}}++ for 1 .. 4;
 }
 
-soon { get(101)->{status} == 200 } 5, 'of another type, and back';
+soon { get(101)->{status} == 200 } 5, 'the type of a column changes, and back';
 note(map { "$_: " . join(' ', %{ $seen{$_} }) . "\n" } sort keys %seen);
-is(join(' ', keys %{ $seen{jsonb} }), 200, 'back: at once');
-cmp_ok(logins($log), '<=', 12, 'no circle of logins');
+is(join(' ', keys %{ $seen{jsonb} }), 200, 'changed back: at once');
+cmp_ok(logins($log), '<=', 12, 'few logins');
 is(as_oracle(101), undef, 'the answer is right');
 
 
@@ -139,28 +140,29 @@ $pg->do('update run set sibling_run_id = ? where id = ?', run_id(102),
         run_id(101));
 $pg->restart('fast');
 soon { get(101)->{body} =~ /"siblingRunId":/ } 5, 'sibling_run_id is served';
-is(as_oracle(101), undef, 'as the oracle says');
+is(as_oracle(101), undef, 'equals the oracle');
 
 $pg->do('alter table run drop column sibling_run_id');
-soon { get(101)->{status} == 200 } 5, 'sibling_run_id goes';
-is(as_oracle(101), undef, 'as the oracle says');
+soon { get(101)->{status} == 200 } 5, 'sibling_run_id is dropped';
+is(as_oracle(101), undef, 'equals the oracle');
 
 # a grant is revoked; a table is dropped
 
 get(101);
 $mark = $nginx->mark;
 $pg->do('revoke select on template from lunary_ro');
-is(get(101)->{status}, 500, 'a grant goes: 500');
-like($nginx->log_since($mark), qr/42501/, 'a grant goes: the log says why');
+is(get(101)->{status}, 500, 'a grant is revoked: 500');
+like($nginx->log_since($mark), qr/42501/,
+     'a grant is revoked: the log says why');
 $pg->do('grant select on template to lunary_ro');
 soon { get(101)->{status} == 200 } 5, 'the grant is back';
 
 $pg->do('alter table external_user rename to hidden');
-is(get(101)->{status}, 500, 'a table goes: 500');
+is(get(101)->{status}, 500, 'a table is renamed: 500');
 $pg->do('alter table hidden rename to external_user');
 soon { get(101)->{status} == 200 } 5, 'the table is back';
 
 $nginx->stop;
-soon { !$pg->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions } 5, 'no session is left';
 
 done_testing();

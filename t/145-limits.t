@@ -68,7 +68,7 @@ sub late {
     is($answer->{body}, '{"message": "Gateway timeout"}', "$name: body");
     ok(!$answer->{header}{'retry-after'}, "$name: no Retry-After");
     cmp_ok($took, '>', $from, sprintf '%s: after %.2f s', $name, $took);
-    cmp_ok($took, '<', $to, "$name: and no later");
+    cmp_ok($took, '<', $to, "$name: within the limit");
 }
 
 
@@ -103,7 +103,7 @@ my @waits = map { ask('', $_) } @small;
 sleep 0.3;
 $other->commit;
 is(join(' ', map { $_->answer->{status} } @waits), '200 200 200 200',
-   'locked: those who waited are answered');
+   'locked: waiting requests are served');
 
 
 # the session of a statement that the server cancelled stays in use
@@ -112,11 +112,11 @@ my $before = $pg->log_mark;
 
 for (1 .. 3) {
     is(ask('/statement', $long)->answer->{status}, 504, 'cancelled');
-    is(ask('/statement', $small[0])->answer->{status}, 200, 'and the next');
+    is(ask('/statement', $small[0])->answer->{status}, 200, 'the next request');
 }
 
 my $logins = () = $pg->log_since($before) =~ /connection authorized/g;
-cmp_ok($logins, '<=', 3, 'cancelled statements do not make a storm of logins');
+cmp_ok($logins, '<=', 3, 'cancelled statements cause few logins');
 $nginx->stop;
 
 
@@ -152,9 +152,9 @@ wait_until { $standby->sessions(q{wait_event = 'PgSleep'}) } 5, 'the query';
 conflict();
 
 my $answer = $client->answer;
-is($answer->{status}, 200, 'a conflict with recovery: sent once more');
+is($answer->{status}, 200, 'a conflict with recovery: retried');
 ok($answer->{body} eq $answers->{related_uri($long)},
-   'a conflict with recovery: the whole answer');
+   'a conflict with recovery: the right body');
 like($nginx->log_since($mark), qr/SQLSTATE 40001/,
      'a conflict with recovery: the log says so');
 
@@ -188,12 +188,12 @@ for (1 .. 4) {
     last if $status != 503 || $conflicts < 2;
 }
 
-is($status, 200, 'a lock in the primary: sent once more');
+is($status, 200, 'a lock of the primary: retried');
 
-is(ask('', $small[0])->answer->{status}, 200, 'and service goes on');
+is(ask('', $small[0])->answer->{status}, 200, 'and requests are still served');
 
 $nginx->stop;
 soon { !$pg->sessions && !$standby->sessions } 5,
-     'no session is left behind';
+     'no session is left';
 
 done_testing();

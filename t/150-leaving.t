@@ -78,7 +78,7 @@ sub usable {
 
     is(join("\n", @{ $result->{wrong} }), '', "$name: answers afterwards");
     is($result->{sent}, 100, "$name: all of them");
-    cmp_ok($pg->sessions, '<=', 6, "$name: the pool at its size");
+    cmp_ok($pg->sessions, '<=', 6, "$name: the pool within its maximum");
 }
 
 sub ask {
@@ -95,7 +95,8 @@ my $result = Lunary::Load->start(
     leave => 0.8, stay => 0.15, answers => $answers, close => 1,
     header => { Authorization => $bearer })->finish;
 
-is(join("\n", @{ $result->{wrong} }), '', 'those who stay get their answers');
+is(join("\n", @{ $result->{wrong} }), '',
+   'the clients that stay get their responses');
 cmp_ok($result->{left}, '>', 20, "$result->{left} left");
 note(whole($result));
 none_left('at random');
@@ -137,11 +138,11 @@ for my $how (qw( close reset )) {
     my $client = $nginx->client->ask('/page' . related_uri('9' x 8),
         Authorization => $bearer);
 
-    ok(IO::Select->new($silent)->can_read(10), "$how: the page is asked for");
+    ok(IO::Select->new($silent)->can_read(10), "$how: the page is requested");
     my $page = $silent->accept;
     $client->$how;
 
-    is($nginx->client->get('/ok')->{body}, 'ok', "$how: the worker goes on");
+    is($nginx->client->get('/ok')->{body}, 'ok', "$how: the worker continues");
     is(join(' ', $nginx->worker_pids), "@workers", "$how: the same worker");
     close $page;
 }
@@ -156,7 +157,7 @@ $_->reset for @leavers;
 
 my $right = grep { $stayers[$_]->answer->{body}
                    eq $answers->{related_uri($behind[$_])} } 0 .. $#behind;
-is($right, scalar @behind, 'those behind get their own answers');
+is($right, scalar @behind, 'the queries behind get their own rows');
 
 none_left('one behind another');
 usable('one behind another');
@@ -192,7 +193,7 @@ soon { $pg->sessions(q{wait_event_type = 'Lock'}) <= 1 } 2,
      'in the queue: no query is left after two seconds';
 $pg->do('rollback');
 is($stays->answer->{body}, $answers->{related_uri($small[300 % @small])},
-   'in the queue: one stayed');
+   'in the queue: the client that stayed');
 usable('in the queue');
 
 
@@ -294,9 +295,9 @@ SKIP: {
         last if $gone || time > $end;
     }
 
-    ok(!$gone, 'HTTP/2: the connection lived through it');
-    is($body{wrong} // 0, 0, 'HTTP/2: those that stay get their answers');
-    is(join(' ', keys %kept), '', 'HTTP/2: every one of them');
+    ok(!$gone, 'HTTP/2: the connection stays open');
+    is($body{wrong} // 0, 0, 'HTTP/2: the other streams get their responses');
+    is(join(' ', keys %kept), '', 'HTTP/2: all of them');
     cmp_ok($resets, '>=', $total, "HTTP/2: $resets streams reset, "
                                   . ($body{right} // 0) . ' stayed');
     $client->close;
@@ -306,6 +307,6 @@ none_left('HTTP/2');
 usable('HTTP/2');
 
 $nginx->stop;
-soon { !$pg->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions } 5, 'no session is left';
 
 done_testing();

@@ -57,7 +57,7 @@ sub all_right {
     my ($result, $name) = @_;
 
     is(join("\n", @{ $result->{wrong} }), '',
-       "$name: every answer is a 200 and whole");
+       "$name: every response is a complete 200");
     note("$name: ", whole($result));
 }
 
@@ -78,7 +78,7 @@ for (1 .. 20) {
 }
 
 all_right($load->stop, '20 reloads');
-is($slow_ok, 20, '20 reloads: queries under way are finished');
+is($slow_ok, 20, '20 reloads: running queries are completed');
 is($stay, 0, '20 reloads: no old worker stays');
 is(scalar $nginx->worker_pids, 2, '20 reloads: as many workers as before');
 soon { $at_its_size->() } 5, '20 reloads: sessions are at the pool\'s size';
@@ -118,13 +118,13 @@ kill 'KILL', $victim;
 my $result = $load->finish;
 
 is(join(' ', grep { !/^(?:0|200)$/ } keys %{ $result->{status} }), '',
-   'a killed worker: no refusal');
+   'a killed worker: no error response');
 cmp_ok($result->{status}{0} // 0, '<=', 20,
-       'a killed worker: only those on it end');
+       'a killed worker: only its own requests are cut');
 is(join("\n", grep { !/cut \(/ } @{ $result->{wrong} }), '',
-   'a killed worker: all others are right');
+   'a killed worker: all other responses are right');
 note('a killed worker: ', whole($result));
-soon { $nginx->worker_pids == 2 } 5, 'a killed worker: another is there';
+soon { $nginx->worker_pids == 2 } 5, 'a killed worker: another replaces it';
 soon { $at_its_size->() } 5,
      'a killed worker: its sessions are gone';
 
@@ -141,7 +141,7 @@ $client->close;
 
 # a quit under load, and one with worker_shutdown_timeout
 
-soon { ask($small[0])->answer->{status} == 200 } 5, 'service goes on';
+soon { ask($small[0])->answer->{status} == 200 } 5, 'requests are still served';
 
 $nginx->{main} = 'worker_shutdown_timeout 1s;';
 $nginx->configure;
@@ -154,10 +154,10 @@ wait_until { $pg->sessions(q{wait_event = 'PgSleep'}) >= 3 } 5, 'the queries';
 
 my $start = time;
 $nginx->stop('QUIT', 10);
-cmp_ok(time - $start, '<', 5, 'quit: not longer than worker_shutdown_timeout');
+cmp_ok(time - $start, '<', 5, 'quit: within worker_shutdown_timeout');
 is(join(' ', map { $_->answer->{status} } @clients), '0 0 0',
    'quit: their clients see the end of the connection');
-soon { !$pg->sessions } 3, 'quit: no session is left behind';
+soon { !$pg->sessions } 3, 'quit: no session is left';
 
 
 # nginx's cache manager and loader open no session
@@ -173,8 +173,8 @@ EOF_CONFIG
 
 is($cached->client->get(related_uri($small[0]), Authorization => $bearer)
    ->{status}, 200, 'beside a cache manager');
-soon { $cached->worker_pids > 1 } 5, 'there is one';
-is($pg->sessions, 1, 'the session is the one of the worker');
+soon { $cached->worker_pids > 1 } 5, 'there is one session';
+is($pg->sessions, 1, 'it belongs to the worker');
 $cached->stop;
 
 done_testing();

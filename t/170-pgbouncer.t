@@ -107,7 +107,7 @@ for my $mode (qw( session transaction )) {
 
     $result = $load->(seconds => 2, leave => 0.5, stay => 0.03, close => 1)
               ->finish;
-    is(join("\n", @{ $result->{wrong} }), '', "$mode: among those who leave");
+    is(join("\n", @{ $result->{wrong} }), '', "$mode: while clients leave");
 
 
     # PostgreSQL restarts, then PgBouncer
@@ -118,7 +118,7 @@ for my $mode (qw( session transaction )) {
     $pg->value(q{select count(pg_terminate_backend(pid))
                  from pg_stat_activity where usename = 'lunary_ro'});
     $result = $result->finish;
-    is(join("\n", @{ $result->{wrong} }), '', "$mode: a restart behind it");
+    is(join("\n", @{ $result->{wrong} }), '', "$mode: PostgreSQL restarts");
     note("$mode: ", whole($result));
 
     $result = $load->(seconds => 2);
@@ -126,7 +126,7 @@ for my $mode (qw( session transaction )) {
     $bouncer->stop;
     $bouncer->start;
     $result = $result->finish;
-    is(join("\n", @{ $result->{wrong} }), '', "$mode: its own restart");
+    is(join("\n", @{ $result->{wrong} }), '', "$mode: PgBouncer restarts");
     note("$mode: ", whole($result));
 
 
@@ -139,11 +139,11 @@ for my $mode (qw( session transaction )) {
     my @lines = $log =~ /^.*\[error\].*$/mg;
     cmp_ok(scalar @lines, '<=', 16, "$mode: " . @lines . ' lines in the log');
     unlike($log, qr/unsupported startup|26000.*given up/,
-           "$mode: nothing that it would not accept");
+           "$mode: PgBouncer rejects no parameter");
 
     $nginx->stop;
     $bouncer->stop;
-    soon { !$pg->sessions } 5, "$mode: no session is left behind";
+    soon { !$pg->sessions } 5, "$mode: no session is left";
     $pg->stop('immediate');
 }
 
@@ -188,7 +188,7 @@ for my $mode (qw( session transaction )) {
 
         $prepare eq 'off'
             ? is($most, 1, 'prepare off: one query at a time')
-            : cmp_ok($most, '>', 1, 'prepare on: the relay would have seen it');
+            : cmp_ok($most, '>', 1, 'prepare on: the proxy sees several');
 
         $nginx->stop;
     }

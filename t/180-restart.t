@@ -41,13 +41,13 @@ $pg->restart('immediate');
 
 my $result = $load->finish;
 
-is(join("\n", @{ $result->{wrong} }), '', 'every answer is a 200 and whole');
+is(join("\n", @{ $result->{wrong} }), '', 'every response is a complete 200');
 is($result->{sent}, $rate * $seconds, 'all were answered');
 note(whole($result));
 
-cmp_ok($pg->sessions, '<=', 8, 'no more sessions than the pool has');
+cmp_ok($pg->sessions, '<=', 8, 'no more sessions than the pool maximum');
 
 $nginx->stop;
-soon { !$pg->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions } 5, 'no session is left';
 
 done_testing();

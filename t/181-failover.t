@@ -48,7 +48,7 @@ EOF_HTTP
     my $answers = expected($nginx->{port}, $pg, @numbers);
 
     ok($pg->sessions, "$attrs: sessions with the primary at first");
-    is($standby->sessions, 0, "$attrs: and none with the standby");
+    is($standby->sessions, 0, "$attrs: no session with the standby");
 
     my $load = Lunary::Load->start(
         port => $nginx->{port}, rate => $rate, seconds => $seconds,
@@ -64,13 +64,13 @@ EOF_HTTP
     my $result = $load->finish;
 
     is(join("\n", @{ $result->{wrong} }), '',
-       "$attrs: every answer is a 200 and whole");
+       "$attrs: every response is a complete 200");
     is($result->{sent}, $rate * $seconds, "$attrs: all were answered");
     note(whole($result));
 
     $nginx->stop;
     soon { !$standby->sessions } 5,
-       "$attrs: no session is left behind";
+       "$attrs: no session is left";
     $standby->stop('immediate');
 }
 

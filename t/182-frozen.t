@@ -67,31 +67,31 @@ for my $long (0.8, 6) {
 
     my $start = time;
     soon { get(related_uri($numbers[0]))->{status} == 200 } 10,
-       "$long s: service is back";
+       "$long s: requests are served again";
     my $back = time - $start;
     cmp_ok($back, '<', 1, "$long s: within a second");
 
     my $result = $load->finish;
 
     is(join("\n", @{ $result->{wrong} }), '',
-       "$long s: 200 and whole, or 503, or 504");
+       "$long s: a complete 200, or 503, or 504");
 
     # a request may wait in the queue, be sent, and be retried
     cmp_ok($result->{slowest}, '<', 1 + 1.5 + 0.8,
-           "$long s: every answer in time");
+           "$long s: every response in time");
     note(whole($result), sprintf ', back after %.3f s', $back);
 
     if ($long > 2) {
-        ok($result->{status}{503}, 'those in the queue were refused');
-        ok($result->{status}{504}, 'those under way timed out');
+        ok($result->{status}{503}, 'queued requests get a 503');
+        ok($result->{status}{504}, 'running requests time out');
 
     } else {
         is(join(' ', keys %{ $result->{status} }), 200,
-           "$long s: too short for anyone to notice");
+           "$long s: too short to cause an error");
     }
 }
 
-soon { $pg->sessions <= 4 } 5, 'no more sessions than the pool has';
+soon { $pg->sessions <= 4 } 5, 'no more sessions than the pool maximum';
 soon { !$pg->sessions(q{state = 'active'}) } 3, 'no query is left';
 
 # one session ends while the process of another is stopped: the check of the
@@ -132,11 +132,11 @@ my $pids = wait_until {
 my $lost = lost();
 kill 'STOP', $pids->[0];
 $pg->value('select pg_terminate_backend(?::int)', $pids->[1]);
-ok(wait_until { lost() == $lost + 2 } 5, 'a check without an answer');
+ok(wait_until { lost() == $lost + 2 } 5, 'a check without a result');
 is(get(related_uri($numbers[0]))->{status}, 200, 'others are served');
 kill 'CONT', $pids->[0];
 
 $nginx->stop;
-soon { !$pg->sessions } 5, 'no session is left behind';
+soon { !$pg->sessions } 5, 'no session is left';
 
 done_testing();

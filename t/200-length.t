@@ -80,7 +80,7 @@ for my $runs (1, 40) {
             my $name = "$runs runs, $size kB + $delta";
 
             is($answer->{length}, $length, "$name: length");
-            ok($answer->{whole}, "$name: whole");
+            ok($answer->{whole}, "$name: complete");
             is($answer->{header}{'content-length'},
                $delta > 0 ? undef : $length, "$name: Content-Length");
             is($answer->{header}{'transfer-encoding'},
@@ -104,7 +104,7 @@ for my $delta (0, 1) {
     is($old->{header}{'transfer-encoding'}, undef,
        "HTTP/1.0, + $delta: never chunked");
     is($old->{closed}, $delta ? 'eof' : undef,
-       "HTTP/1.0, + $delta: the end of a longer one is that of the connection")
+       "HTTP/1.0, + $delta: a longer response ends with the connection")
        if $delta;
 
     my $kept = get($uri, version => '1.0', Connection => 'keep-alive');
@@ -124,11 +124,11 @@ my $rows = $oracle->related(project('alpha'), $id);
 for my $way (qw( 4k 16k 64k large postpone nochunk )) {
     my $answer = get("/$way/$id");
     is($oracle->compare($answer->{body}, $rows), undef,
-       "$way: as the oracle says");
+       "$way: equals the oracle");
 }
 
 is(get("/nochunk/$id")->{closed}, 'eof',
-   'without chunks the connection ends with the answer');
+   'without chunks the response ends with the connection');
 is(get("/nochunk/$id", version => '1.0')->{length}, 30_000,
    'without chunks, HTTP/1.0');
 
@@ -143,7 +143,7 @@ for (1 .. 60) {
     $wrong++ if $length != 30_000 || ($client->{socket} // 0) != $socket;
 }
 
-is($wrong, 0, 'sixty answers on one connection');
+is($wrong, 0, '60 responses on one connection');
 
 
 # rows are sent as they arrive: the user of the last run is slow to read
@@ -171,9 +171,9 @@ for my $version ('1.1', '1.0') {
     my $early = time - $start;
     $in->rest;
 
-    cmp_ok($early, '<', 1.2, "HTTP/$version: half of it came early");
-    cmp_ok(time - $start, '>', 1.3, "HTTP/$version: and the rest late");
-    ok($in->{whole}, "HTTP/$version: whole");
+    cmp_ok($early, '<', 1.2, "HTTP/$version: half of it arrives early");
+    cmp_ok(time - $start, '>', 1.3, "HTTP/$version: the rest arrives late");
+    ok($in->{whole}, "HTTP/$version: complete");
     like($in->{tail}, qr/"externalId":"late".*\}\]\z/, "HTTP/$version: end");
 }
 

@@ -91,13 +91,13 @@ my $first = ask($uri, each => sub {
 
 is(substr($text, 0, 1) . substr($text, -1), '[]', 'the first time: an array');
 look(substr $text, 1, -1);
-ok($first->{whole}, 'the first time: whole');
-ok($sound, 'the first time: each run as it should be, in order');
+ok($first->{whole}, 'the first time: complete');
+ok($sound, 'the first time: each run is right, in order');
 is($count, $runs, 'the first time: all of them');
 grown($before, 16 * $MB, 'the first time');
 
 my $second = ask($uri)->rest;
-ok($second->{whole}, 'the second time: whole');
+ok($second->{whole}, 'the second time: complete');
 is($second->md5, $first->md5, 'the second time: the same');
 grown($before, 16 * $MB, 'twice');
 
@@ -109,7 +109,7 @@ is($old->md5, $first->md5, 'HTTP/1.0: the same');
 # several clients at a time; then slow ones, which read a part or all
 
 my @three = map { ask($uri) } 1 .. 3;
-ok(!(grep { !$_->{whole} } await(60, @three)), 'three at a time: whole');
+ok(!(grep { !$_->{whole} } await(60, @three)), 'three at a time: complete');
 is(join(' ', map { $_->md5 } @three), join(' ', ($first->md5) x 3),
    'three at a time: the same');
 grown($before, 24 * $MB, 'three at a time');
@@ -117,30 +117,30 @@ grown($before, 24 * $MB, 'three at a time');
 sub slow {
     my @slow = map { ask($uri, rcvbuf => 8192)->take(100_000) } 1 .. 6;
 
-    ok(idle($pg, 30), 'slow ones: PostgreSQL has delivered');
+    ok(idle($pg, 30), 'slow clients: PostgreSQL has sent all rows');
     $_->reset for @slow;
     ok(wait_until { !grep { (readlink($_) // '') =~ m{_lunary/} }
                           glob "/proc/$worker/fd/*" } 5,
-       'slow ones: their files are gone');
+       'slow clients: their files are gone');
 }
 
 slow();
-grown($before, 32 * $MB, 'slow ones');
+grown($before, 32 * $MB, 'slow clients');
 
 my $used = peak($worker);
 slow() for 1 .. 2;
-grown($used, 4 * $MB, 'slow ones again: the memory that the first gave back');
+grown($used, 4 * $MB, 'slow clients again: the memory is reused');
 
 my @paused = map { ask("/pause$uri", rcvbuf => 8192)->take(100_000) } 1 .. 3;
 sleep 1;
-grown($before, 32 * $MB, 'slow ones without a file');
+grown($before, 32 * $MB, 'slow clients without a file');
 my $one = shift(@paused)->rest;
-ok($one->{whole}, 'slow ones without a file: whole');
-is($one->md5, $first->md5, 'slow ones without a file: the same');
+ok($one->{whole}, 'slow clients without a file: complete');
+is($one->md5, $first->md5, 'slow clients without a file: the same');
 $_->close for @paused;
-ok(idle($pg), 'slow ones without a file: left');
+ok(idle($pg), 'slow clients without a file: idle after they left');
 
-ok(ask($small)->rest->{whole}, 'and all is well');
+ok(ask($small)->rest->{whole}, 'requests are served');
 
 $nginx->stop;
 done_testing();

@@ -108,9 +108,9 @@ sub spools {
 }
 
 my $good = ask("/wide$uri", rcvbuf => undef)->rest;
-ok($good->{whole}, 'in memory alone: whole');
-is($good->{length} > 12_000_000, 1, 'it is a large one');
-is(scalar(spools('lunary_temp')), 0, 'in memory alone: no file');
+ok($good->{whole}, 'in memory: complete');
+is($good->{length} > 12_000_000, 1, 'it is large');
+is(scalar(spools('lunary_temp')), 0, 'in memory: no file');
 my $md5 = $good->md5;
 
 
@@ -125,11 +125,11 @@ for my $name (qw( file tight )) {
     cmp_ok($size // 0, '>', 10_000_000, "$name: the rest is in a file");
 
     my $other = ask("/$name$small")->rest(seconds => 5);
-    ok($other->{whole}, "$name: another request has it");
+    ok($other->{whole}, "$name: another request uses it");
 
     $in->rest;
-    ok($in->{whole}, "$name: whole");
-    is($in->md5, $md5, "$name: nothing lost, nothing twice");
+    ok($in->{whole}, "$name: complete");
+    is($in->md5, $md5, "$name: the right body");
     ok(wait_until { !spools('lunary_temp') } 5, "$name: the file is gone");
 }
 
@@ -142,19 +142,22 @@ like($link // '', qr{^\Q$nginx->{dir}\E/temp_here/(\d)/(\d\d)/\d{7}\2\1\b},
      'directories of the path');
 $in->close;
 like(read_file($nginx->{log}), qr/\[warn\].*buffered to a temporary file/,
-     'a warning tells of it');
-ok(wait_until { !spools('temp_here') } 5, 'the client left, the file too');
+     'a warning is logged');
+ok(wait_until { !spools('temp_here') } 5,
+   'the file is removed when the client leaves');
 
 # clients that leave while the file is written
 for my $how (qw( close reset )) {
     my $in = ask("/file$uri")->take(2000);
     $in->$how;
-    ok(free('file', 3), "$how while it spools: the connection is free");
+    ok(free('file', 3),
+       "$how while the file is written: the connection is free");
     ok(wait_until { !spools('lunary_temp') } 3,
-       "$how while it spools: no file is left");
+       "$how while the file is written: no file is left");
 }
 
-ok(ask("/file$small")->rest(seconds => 5)->{whole}, 'and usable');
+ok(ask("/file$small")->rest(seconds => 5)->{whole},
+   'the next request is served');
 
 
 # with a limited file or none the database waits; the response is complete
@@ -171,17 +174,18 @@ for my $name (qw( limited shallow paused )) {
         is($size, undef, "$name: no file");
 
     } else {
-        cmp_ok($size // 0, '<', 3_500_000, "$name: the file is no larger");
+        cmp_ok($size // 0, '<', 3_500_000,
+               "$name: the file is within its limit");
         cmp_ok($size // 0, '>', $name eq 'limited' ? 2_000_000 : 0,
-               "$name: and there is one");
+               "$name: there is a file");
     }
 
     my $start = time;
     $in->rest;
-    ok($in->{whole}, "$name: whole");
-    is($in->md5, $md5, "$name: nothing lost, nothing twice");
-    cmp_ok(time - $start, '<', 15, "$name: without standing still");
-    ok(free($name), "$name: the connection is free in the end");
+    ok($in->{whole}, "$name: complete");
+    is($in->md5, $md5, "$name: the right body");
+    cmp_ok(time - $start, '<', 15, "$name: without stalls");
+    ok(free($name), "$name: the connection is released");
 
     $in = ask("/$name$uri")->rest(rate => 8e6);
     is($in->md5, $md5, "$name: a client of 8 MB/s");
@@ -189,7 +193,8 @@ for my $name (qw( limited shallow paused )) {
     $in = ask("/$name$uri")->take(200_000);
     $in->reset;
     ok(free($name, 3), "$name: a client that leaves frees the connection");
-    ok(ask("/$name$small")->rest(seconds => 5)->{whole}, "$name: usable");
+    ok(ask("/$name$small")->rest(seconds => 5)->{whole},
+       "$name: the next request is served");
 }
 
 
@@ -199,16 +204,16 @@ $in = ask("/timed$uri")->take(100_000);
 sleep 3;
 is(busy('timed'), 1, 'query timeout: it still waits');
 $in->rest;
-ok($in->{whole}, 'query timeout: whole');
-is($in->md5, $md5, 'query timeout: nothing lost, nothing twice');
+ok($in->{whole}, 'query timeout: complete');
+is($in->md5, $md5, 'query timeout: the right body');
 
 # requests behind a paused query wait for another connection, or time out
 my $first = ask("/paused$uri")->take(200_000);
 sleep 0.3;
 my $start = time;
 my $behind = ask("/paused$small")->rest(seconds => 6);
-is($behind->{status}, 503, 'behind a paused one in a pool of one: refused');
-cmp_ok(time - $start, '<', 5, 'when its time in the queue was over');
+is($behind->{status}, 503, 'behind a paused query in a pool of one: 503');
+cmp_ok(time - $start, '<', 5, 'after the queue timeout');
 $first->close;
 
 
@@ -219,17 +224,18 @@ for my $name (qw( late latepaused latelimited )) {
     sleep 3;
     free($name, 1);
     $in->rest(seconds => 5);
-    ok(!$in->{whole}, "send_timeout, $name: given up");
-    ok($in->{over}, "send_timeout, $name: and closed");
-    cmp_ok($in->{length}, '<', 6_000_000, "send_timeout, $name: early");
+    ok(!$in->{whole}, "send_timeout, $name: ended");
+    ok($in->{over}, "send_timeout, $name: closed");
+    cmp_ok($in->{length}, '<', 6_000_000,
+           "send_timeout, $name: before all was sent");
     ok(free($name), "send_timeout, $name: the connection is free");
     ok(wait_until { !spools('lunary_temp') } 3, "send_timeout, $name: no file");
 
     $in = ask("/$name$uri");
     $in->take(50_000 + $in->{taken}), sleep 0.4 for 1 .. 6;
     $in->rest;
-    ok($in->{whole}, "send_timeout, $name: a slow one has all");
-    is($in->md5, $md5, "send_timeout, $name: as it is");
+    ok($in->{whole}, "send_timeout, $name: a slow client gets all");
+    is($in->md5, $md5, "send_timeout, $name: unchanged");
 }
 
 
@@ -237,7 +243,7 @@ for my $name (qw( late latepaused latelimited )) {
 for my $name (qw( late old )) {
     my $in = ask("/$name$uri", version => '1.0')->take(2000);
     ok(wait_until { read_file($nginx->{access}) =~ m{GET /$name\S+ HTTP/1\.0} }
-                  20, "send_timeout, $name, HTTP/1.0: given up");
+                  20, "send_timeout, $name, HTTP/1.0: ended");
     $in->rest(seconds => 5);
     is($in->{closed}, 'reset', "send_timeout, $name, HTTP/1.0: reset");
 }
@@ -271,8 +277,8 @@ for my $name (qw( rate ratepaused )) {
     $in->rest;
 
     my $took = time - $start;
-    ok($in->{whole}, "limit_rate, $name: whole");
-    is($in->md5, $md5, "limit_rate, $name: as it is");
+    ok($in->{whole}, "limit_rate, $name: complete");
+    is($in->md5, $md5, "limit_rate, $name: unchanged");
     cmp_ok($took, '>', 1.7, "limit_rate, $name: not faster");
     cmp_ok($took, '<', 12, "limit_rate, $name: nor much slower");
 }
@@ -297,7 +303,7 @@ SKIP: {
 
     @times = sort { $a <=> $b } @times;
     cmp_ok($times[@times / 2], '<', 0.1,
-           'three slow readers: others are served at once');
+           'three slow readers: other requests are served at once');
     $_->close for @readers;
 }
 
@@ -324,8 +330,8 @@ for my $stays (1, 0) {
 
     ok($client->send($rest), 'a body: it is read while the answer waits');
     my $answer = $client->answer;
-    ok($answer->{whole}, 'a body: the answer is whole');
-    is(length $answer->{body}, $good->{length}, 'a body: all of it');
+    ok($answer->{whole}, 'a body: the response is complete');
+    is(length $answer->{body}, $good->{length}, 'a body: the right length');
     ok($client->get("/paused$small", Authorization => 'Bearer '
                     . key('alpha'))->{whole}, 'a body: the next request');
     $client->close;
@@ -343,10 +349,12 @@ unlike($in->{tail}, qr/\]\z/, 'no place for the file: no closing bracket');
 ok(free('gone'), 'no place for the file: the connection is free');
 like(read_file($nginx->{log}), qr/the response is cut off/,
      'no place for the file: logged');
-ok(ask("/gone$uri", rcvbuf => undef)->rest->{over}, 'and again');
-ok(ask("/gone$small")->rest->{whole}, 'no place for the file: small ones go');
+ok(ask("/gone$uri", rcvbuf => undef)->rest->{over},
+   'no place for the file: once more');
+ok(ask("/gone$small")->rest->{whole},
+   'no place for the file: small responses are served');
 
 $nginx->stop;
 is(scalar(grep { -f } glob "$nginx->{dir}/lunary_temp/*/*/*"), 0,
-   'no file is left behind');
+   'no file is left');
 done_testing();

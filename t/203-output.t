@@ -100,8 +100,8 @@ sub spools {
 
 my $good = Lunary::Client->stream(port => $nginx->{port}, uri => $uri)->rest;
 my ($md5, $length) = ($good->md5, $good->{length});
-ok($good->{whole}, 'whole');
-cmp_ok($length, '>', 4_000_000, 'and large');
+ok($good->{whole}, 'complete');
+cmp_ok($length, '>', 4_000_000, 'and is large');
 
 
 # each way, with and without a file, to a client that pauses
@@ -126,25 +126,25 @@ for my $way (sort keys %ways) {
     for my $in (@all) {
         my $name = "$way, $in->{name}";
 
-        ok($in->{whole}, "$name: whole");
+        ok($in->{whole}, "$name: complete");
 
         if (@gzip) {
             require Compress::Zlib;
             is($in->{header}{'content-encoding'}, 'gzip', "$name: gzip");
 
             my $text = Compress::Zlib::memGunzip($texts{$in->{name}}) // '';
-            is(Digest::MD5::md5_hex($text), $md5, "$name: as it is");
+            is(Digest::MD5::md5_hex($text), $md5, "$name: unchanged");
             next;
         }
 
-        is($in->md5, $md5, "$name: as it is");
+        is($in->md5, $md5, "$name: unchanged");
     }
 
     # clients that leave
     my @leave = map { ask("/$way/$_$uri", @gzip, rcvbuf => 16384)
                       ->take(30_000) } @names;
     $_ % 2 ? $leave[$_]->reset : $leave[$_]->close for 0 .. $#leave;
-    ok(idle($pg), "$way: those who left hold nothing");
+    ok(idle($pg), "$way: clients that left hold no connection");
 }
 
 ok(wait_until { !spools() } 5, 'no file is left open');
@@ -196,7 +196,7 @@ for my $case ([one => $length + 2], [three => 2 * $length + $tiny + 6],
 
 my $left = ask('/ssi/three', rcvbuf => 16384)->take(20_000);
 $left->close;
-ok(idle($pg), 'the page that nobody waits for');
+ok(idle($pg), 'a page whose client left');
 
 
 # HTTP/2
@@ -204,8 +204,8 @@ ok(idle($pg), 'the page that nobody waits for');
 for my $name (map { $files[2 * $_] } 0 .. 2) {
     for my $way (qw( sendfile read aio narrow )) {
         my $in = ask2("/$way/$name$uri")->rest;
-        ok($in->{whole}, "HTTP/2, $way, $name: whole");
-        is($in->md5, $md5, "HTTP/2, $way, $name: as it is");
+        ok($in->{whole}, "HTTP/2, $way, $name: complete");
+        is($in->md5, $md5, "HTTP/2, $way, $name: unchanged");
     }
 
     # a window that stays closed for a while, then opens by one byte
@@ -216,14 +216,14 @@ for my $name (map { $files[2 * $_] } 0 .. 2) {
     $in->send(frame(8, 0, 1, pack 'N', 1));
     $in->rest(seconds => 0.2);
     is($in->{length}, 20_001, "HTTP/2, $name: one byte more");
-    ok(idle($pg), "HTTP/2, $name: the connection is free meanwhile")
+    ok(idle($pg), "HTTP/2, $name: the connection is released meanwhile")
         if $name eq 'file';
 
     $in->{hold} = 0;
     $in->send(frame(8, 0, 1, pack 'N', 30_000));
     $in->rest;
-    ok($in->{whole}, "HTTP/2, $name, small windows: whole");
-    is($in->md5, $md5, "HTTP/2, $name, small windows: as it is");
+    ok($in->{whole}, "HTTP/2, $name, small windows: complete");
+    is($in->md5, $md5, "HTTP/2, $name, small windows: unchanged");
 
     # a stream that is reset while it waits
     $in = ask2("/read/$name$uri", window => 20_000, hold => 1)->take(20_000);
@@ -234,13 +234,13 @@ for my $name (map { $files[2 * $_] } 0 .. 2) {
     # a connection that is reset
     $in = ask2("/read/$name$uri", window => 20_000, hold => 1)->take(20_000);
     $in->reset;
-    ok(idle($pg, 3), "HTTP/2, $name: a client that leaves does");
+    ok(idle($pg, 3), "HTTP/2, $name: a client that leaves frees it");
 }
 
 my $shut = ask2($uri, window => 20_000, hold => 1)->take(20_000);
 ok(wait_until { $shut->rest(seconds => 0.1); $shut->{over} } 15,
-   'HTTP/2: a window that stays shut longer than send_timeout');
-ok(!$shut->{whole}, 'HTTP/2: is the end');
+   'HTTP/2: a window closed for longer than send_timeout');
+ok(!$shut->{whole}, 'HTTP/2: ends the response');
 
 my ($status, $text) = run_cmd('h2load', '-n', '8', '-c', '2', '-m', '4', '-H',
     'Authorization: Bearer ' . key('alpha'), "http://127.0.0.1:$h2$uri");
@@ -248,7 +248,7 @@ like($text, qr/8 succeeded, 0 failed, 0 errored/, 'HTTP/2: many large streams')
     or diag($text);
 
 ok(wait_until { !spools() } 5, 'no file is left open in the end');
-ok(idle($pg), 'no connection either');
+ok(idle($pg), 'no connection is busy');
 
 $nginx->stop;
 done_testing();

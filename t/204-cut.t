@@ -136,7 +136,7 @@ sub kill_backend {
 
 # waits until PostgreSQL waits at the last run
 sub middle {
-    wait_until { $pg->sessions(q{wait_event = 'PgSleep'}) } 10, 'the middle';
+    wait_until { $pg->sessions(q{wait_event = 'PgSleep'}) } 10, 'the last run';
 }
 
 sub broken {
@@ -145,8 +145,8 @@ sub broken {
     $in->rest(seconds => 10);
 
     ok($in->{over}, "$name: it ends");
-    ok(!$in->{whole}, "$name: broken");
-    is($in->{status}, 200, "$name: it had begun");
+    ok(!$in->{whole}, "$name: incomplete");
+    is($in->{status}, 200, "$name: the status is 200");
     unlike($in->{tail}, qr/\]\s*\z/, "$name: no closing bracket");
     is($in->{closed}, $closed, "$name: $closed") if $closed;
 }
@@ -179,7 +179,7 @@ for my $how ([terminated => \&terminate], [cancelled => \&cancel],
     }
 
     idle($pg);
-    ok(ask($small)->rest->{whole}, "$name: usable afterwards");
+    ok(ask($small)->rest->{whole}, "$name: the next request is served");
 }
 
 my $log = $nginx->log_since($mark);
@@ -245,7 +245,7 @@ for my $case ([901 => 'an error of SQL'], [902 => 'statement_timeout']) {
 last_user(901);
 for my $version ('1.1', '1.0') {
     my $in = ask($uri, version => $version, rcvbuf => 8192)->take(1000);
-    ok(idle($pg), "slow client, HTTP/$version: PostgreSQL is done with it");
+    ok(idle($pg), "slow client, HTTP/$version: PostgreSQL has sent the rows");
     sleep 0.3;
     broken($in, "slow client, HTTP/$version");
 }
@@ -271,12 +271,12 @@ for my $case (['1.1', 'eof'], ['1.0', 'reset']) {
     my $in = ask("/unread$uri", version => $version, rcvbuf => 8192)
              ->take(1000);
 
-    ok(idle($pg), "a file not read, HTTP/$version: it is there");
-    broken($in, "a file not read, HTTP/$version", $closed);
+    ok(idle($pg), "an unreadable file, HTTP/$version: all rows are in");
+    broken($in, "an unreadable file, HTTP/$version", $closed);
     like($nginx->log_since($mark), qr/thread pool "nowhere" not found/,
-         "a file not read, HTTP/$version: why");
+         "an unreadable file, HTTP/$version: why");
     like($nginx->log_since($mark), qr/the response is cut off/,
-         "a file not read, HTTP/$version: logged");
+         "an unreadable file, HTTP/$version: logged");
 }
 
 my $brief = Lunary::Nginx->new(
@@ -330,7 +330,7 @@ for my $version ('1.1', '1.0') {
         terminate();
     });
 
-    like($text, qr{^HTTP/1.1 200}, "TLS, HTTP/$version: it had begun");
+    like($text, qr{^HTTP/1.1 200}, "TLS, HTTP/$version: the status is 200");
     unlike($text, qr/\]\s*\z/, "TLS, HTTP/$version: no closing bracket");
     unlike($text, qr/\r\n0\r\n\r\n\z/, "TLS, HTTP/$version: no last chunk");
     like($err, qr/unexpected eof|errno=104|Connection reset|errno=0/i,
@@ -352,7 +352,7 @@ for my $version ('1.1', '1.0') {
 
 last_user(903);
 my ($text, $err) = s_client('1.1', sub { });
-like($text, qr/\]\r\n0\r\n\r\n\z/, 'TLS: whole otherwise');
+like($text, qr/\]\r\n0\r\n\r\n\z/, 'TLS: complete without a failure');
 unlike($err, qr/unexpected eof|errno/i, 'TLS: with close_notify');
 last_user(900);
 
@@ -367,14 +367,14 @@ middle();
 sleep 0.3;
 terminate();
 waitpid $pid, 0;
-is($? >> 8, 92, 'TLS, HTTP/2: a stream error, says curl');
+is($? >> 8, 92, 'TLS, HTTP/2: curl reports a stream error');
 
 
 # failures at random moments: a cut response never looks complete
 
 last_user(903);
 my $good = ask($uri)->rest;
-ok($good->{whole}, 'the whole answer');
+ok($good->{whole}, 'the complete response');
 my $md5 = $good->md5;
 my ($whole, $cut, $wrong) = (0, 0, 0);
 
@@ -400,9 +400,9 @@ for my $i (1 .. 40) {
     }
 }
 
-is($wrong, 0, "at random: $whole whole, $cut cut off");
-ok(ask($small)->rest->{whole}, 'and all is well');
-ok(idle($pg), 'no connection is left busy');
+is($wrong, 0, "at random: $whole complete, $cut cut");
+ok(ask($small)->rest->{whole}, 'requests are served');
+ok(idle($pg), 'no connection is busy');
 
 $nginx->stop;
 done_testing();

@@ -45,7 +45,7 @@ sub text {
     my $text = '';
     my $in = ask($uri, each => sub { $text .= $_[0] })->rest;
 
-    ok($in->{whole} && $in->{status} == 200, 'whole');
+    ok($in->{whole} && $in->{status} == 200, 'complete');
     return $text;
 }
 
@@ -63,19 +63,19 @@ my $levels = 10_000;
 my $uri = grow($pg, 2_000_000, runs => $levels, shape => 'deep');
 my $runs = JSON::XS::decode_json(text($uri));
 
-is(scalar @$runs, $levels, 'a deep tree: all of it');
+is(scalar @$runs, $levels, 'a deep tree: all runs');
 is(scalar(grep { $runs->[$_]{parentRunId} ne $runs->[$_ - 1]{id} }
           1 .. $#$runs), 0, 'a deep tree: in order');
 
 my $leaf = JSON::XS::decode_json(text(related_uri(2_000_000 + $levels - 1)));
 is(scalar @$leaf, 1, 'its last run: alone');
-is($leaf->[0]{traceId}, run_id(2_000_000), 'its last run: the top is known');
+is($leaf->[0]{traceId}, run_id(2_000_000), 'its last run: traceId');
 
 # a cycle
 $pg->do('update run set parent_run_id = ? where id = ?',
         run_id(2_000_000 + $levels - 1), run_id(2_000_000));
 $runs = JSON::XS::decode_json(text($uri));
-is(scalar @$runs, $levels, 'a large circle: each once');
+is(scalar @$runs, $levels, 'a large cycle: each run once');
 
 
 # values nested deeply
@@ -111,8 +111,8 @@ my $session = session();
 ask(related_uri(1_000_000))->rest for 1 .. 3;
 is(session(), $session, 'the same session for rows of 200 kB');
 ok(ask(related_uri(1_000_010))->rest->{whole}, 'a row of 3 MB');
-ok(ask(related_uri(1_000_000))->rest->{whole}, 'and the next request');
-isnt(session(), $session, 'by another session');
+ok(ask(related_uri(1_000_000))->rest->{whole}, 'the next request');
+isnt(session(), $session, 'is served by another session');
 
 
 # a value of 100 MB, which valgrind is too slow for
@@ -135,7 +135,7 @@ my $in = ask($giant, each => sub {
     $found += ($text =~ tr/0-9//);
 })->rest;
 
-ok($in->{whole}, 'a giant value: whole');
+ok($in->{whole}, 'a giant value: complete');
 cmp_ok($in->{length}, '>', $size, 'a giant value: its length');
 cmp_ok($found, '>', $size - 1, 'a giant value: its content');
 my $md5 = $in->md5;
@@ -148,7 +148,7 @@ SKIP: {
          $grown / $MB);
     cmp_ok($grown, '<', 3 * $size + 17 * $MB, 'a giant value: memory');
     ok(wait_until { memory($worker) < $rest + 20 * $MB } 5,
-       'a giant value: and none of it is kept');
+       'a giant value: memory is released');
 }
 
 $in = ask($giant, rcvbuf => 8192)->take(100_000);
@@ -174,7 +174,7 @@ is($in->md5, $md5, 'a giant value without a file: the same');
 $in = ask($giant, rcvbuf => 8192)->take(100_000);
 $in->reset;
 ok(idle($pg, 20), 'a giant value: a client that leaves');
-ok(ask(related_uri(1_000_000))->rest->{whole}, 'usable afterwards');
+ok(ask(related_uri(1_000_000))->rest->{whole}, 'the next request is served');
 
 
 # a value whose text would be larger than PostgreSQL's limit
@@ -208,7 +208,7 @@ SKIP: {
 }
 
 is(($nginx->worker_pids)[0], $worker, 'the worker is the same');
-ok(ask(related_uri(1_000_000))->rest->{whole}, 'and all is well');
+ok(ask(related_uri(1_000_000))->rest->{whole}, 'requests are served');
 
 $nginx->stop;
 done_testing();

@@ -116,7 +116,7 @@ sub fill {
     open my $out, '>', "$disk/ballast" or die "$disk/ballast: $!";
     1 while syswrite $out, 'x' x 65536;
     like($!, qr/No space left/, 'the disk is full');
-    is(space(), 0, 'nothing is free');
+    is(space(), 0, 'no byte is free');
 }
 
 sub spools {
@@ -146,13 +146,14 @@ sub cut {
        "$name: it is noticed");
     rest($in);
 
-    ok($in->{over} && !$in->{whole}, "$name: the answer is broken");
-    is($in->{status}, 200, "$name: it had begun");
+    ok($in->{over} && !$in->{whole}, "$name: the response is incomplete");
+    is($in->{status}, 200, "$name: the status is 200");
     unlike($in->{tail}, qr/\]\s*\z/, "$name: no closing bracket");
 
     if ($protocol eq 'HTTP/2') {
         is($in->{reset}, 2, "$name: RST_STREAM INTERNAL_ERROR");
-        ok(!$in->{goaway} && !$in->{closed}, "$name: of the stream alone");
+        ok(!$in->{goaway} && !$in->{closed},
+           "$name: the connection stays open");
         $in->close;
 
     } else {
@@ -166,12 +167,12 @@ sub cut {
     my @why = $log =~ /\[crit\].*pwritev?\(\) "\S+\/disk\/temp\/\S+" (.*)/g;
     my @cut = $log =~ /\[error\].*/g;
 
-    is(scalar @why, 1, "$name: one line of what happened");
+    is(scalar @why, 1, "$name: one line for the write error");
     like($why[0], qr/No space left on device|has written only/,
-         "$name: that says what");
-    is(scalar @cut, 1, "$name: one line of what came of it");
+         "$name: with the reason");
+    is(scalar @cut, 1, "$name: one line for the cut");
     like($cut[0], qr/the response is cut off.*\/related/,
-         "$name: that says what, and of which request");
+         "$name: with the reason and the request");
 
     ok(idle($pg, 10), "$name: no connection is busy");
     ok((wait_until { !spools() } 5), "$name: no file is left");
@@ -181,7 +182,7 @@ sub cut {
 my $free = space();
 my $good = ask("/wide$uri", undef, rcvbuf => undef)->rest;
 ok($good->{whole}, 'an answer that fits into memory');
-cmp_ok($good->{length}, '>', 2 * $free, 'and not onto the disk');
+cmp_ok($good->{length}, '>', 2 * $free, 'and not on the disk');
 my $md5 = $good->md5;
 
 
@@ -194,7 +195,7 @@ for my $protocol (sort keys %ways) {
     cut($in, $protocol, $marks, 'in the middle');
     is(space(), $free, "in the middle, $protocol: the disk is free again");
     ok(ask("/file$small")->rest->{whole},
-       "in the middle, $protocol: the next has the connection");
+       "in the middle, $protocol: the next request is served");
 }
 
 # two responses at once fill the disk
@@ -206,7 +207,7 @@ for my $protocol (sort keys %ways) {
     ok((wait_until { $nginx->log_since($mark) =~ /cut off.*cut off/s } 20),
        'two at once: both are cut');
     rest($_) for @two;
-    ok(!(grep { $_->{whole} } @two), 'two at once: they are broken');
+    ok(!(grep { $_->{whole} } @two), 'two at once: both are incomplete');
     is(space(), $free, 'two at once: the disk is free again');
 }
 
@@ -230,11 +231,11 @@ fill();
 
         rest($in);
         ok($in->{whole}, "full: $name needs no file");
-        is($in->md5, $md5, "full: $name, as it is");
+        is($in->md5, $md5, "full: $name, unchanged");
     }
 
     unlike($nginx->log_since($mark), qr/\[(?:warn|error|crit|alert)\]/,
-           'full: nothing to tell of');
+           'full: nothing is logged');
 }
 
 
@@ -290,10 +291,10 @@ for my $protocol (sort keys %ways) {
 for my $protocol (sort keys %ways) {
     my $in = ask("/file$tree", $protocol)->take(2000);
 
-    ok(idle($pg, 10), "room enough, $protocol: the connection is free");
+    ok(idle($pg, 10), "enough room, $protocol: the connection is free");
     rest($in);
-    ok($in->{whole}, "room enough, $protocol: whole");
-    cmp_ok($in->{length}, '>', $whole->{length}, 'and with its last run');
+    ok($in->{whole}, "enough room, $protocol: complete");
+    cmp_ok($in->{length}, '>', $whole->{length}, 'with the last run');
     $in->close if !$in->{closed};
 }
 

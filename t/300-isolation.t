@@ -380,10 +380,10 @@ for my $round (1 .. $rounds) {
 
     for my $status (500, 503, 504, 0) {
         is(($count{"of $status"} // 0) - ($before{"of $status"} // 0), 0,
-           "round $round, in peace: none of status $status");
+           "round $round, undisturbed: none of status $status");
     }
-    is(scalar @cut, 0, "round $round, in peace: none cut short");
-    is($count{wrong} // 0, 0, "round $round, in peace: all are right")
+    is(scalar @cut, 0, "round $round, undisturbed: none cut short");
+    is($count{wrong} // 0, 0, "round $round, undisturbed: all are right")
         or last;
 
     my $old = join ' ', $nginx->worker_pids;
@@ -428,7 +428,7 @@ for my $round (1 .. $rounds) {
         $beginnings++ if index($body // '', $answer->{body}) == 0;
     }
 
-    is($beginnings, scalar @cut, "round $round: what was cut was right");
+    is($beginnings, scalar @cut, "round $round: cut responses are prefixes");
 
     # the next round has other runs
     make_runs(int($nruns / 10));
@@ -454,9 +454,9 @@ sub first {
 # the first failure retires the connection, the second follows too soon for that
 $dbh->do('revoke select on external_user from lunary_ro');
 is(first(), 500, 'the first use of a statement fails');
-is(first(), 500, 'and so it does on another connection');
+is(first(), 500, 'it fails on another connection, too');
 $dbh->do('grant select on external_user to lunary_ro');
-is(first(), 200, 'the next use does not');
+is(first(), 200, 'the next use succeeds');
 
 
 diag(join "\n", grep { /500|42/ } split /\n/, $nginx->log_since(0)) if @wrong;

@@ -237,8 +237,8 @@ for my $body ("Content-Length: $long\r\n\r\n$inner",
     $client->send("$get$bearer$body$get$bearer\r\n");
 
     my @status = map { $client->answer->{status} } 1 .. 2;
-    is("@status", '200 200', 'a body is no request');
-    is($client->read_some(0.2), -1, 'and there is no third answer');
+    is("@status", '200 200', 'a body is not taken for a request');
+    is($client->read_some(0.2), -1, 'there is no third response');
     $client->close;
 }
 
@@ -365,12 +365,12 @@ diag(sprintf '%d streams reset in %.1f s, %d of them seen', $sent,
      time - $start, $served // served());
 
 cmp_ok($sent, '>=', $streams, 'streams were opened and reset');
-ok($served, 'and became requests');
-is(answer_of("$get$bearer\r\n")->{status}, 200, 'service goes on');
+ok($served, 'and were requests');
+is(answer_of("$get$bearer\r\n")->{status}, 200, 'requests are still served');
 is(($nginx->worker_pids)[0], $worker, 'by the same worker');
 ok(scalar(wait_until { !$pg->sessions(q{state = 'active'}) } 3),
    'no query is left behind');
-cmp_ok($pg->sessions, '<=', 2, 'nor more sessions than the pool may have');
+cmp_ok($pg->sessions, '<=', 2, 'no more sessions than the pool maximum');
 
 
 # Readers that never finish: the response goes to a file, the connection is
@@ -389,7 +389,7 @@ ok(scalar(wait_until { !$pg->sessions(q{state = 'active'}) } 10),
    'slow readers hold no query');
 
 $start = time;
-is(answer_of("$get$bearer\r\n")->{status}, 200, 'others are answered');
+is(answer_of("$get$bearer\r\n")->{status}, 200, 'other requests are served');
 cmp_ok(time - $start, '<', patience(), 'at once');
 
 my ($memory) = read_file("/proc/$worker/status") =~ /^VmRSS:\s+(\d+)/m;
@@ -404,7 +404,7 @@ wait_until {
 
 my $cut = grep { !$_->{whole} } await(8, @lazy);
 
-is($cut, scalar @lazy, 'who does not read in time is cut off');
+is($cut, scalar @lazy, 'clients that do not read are cut');
 $_->close for @lazy;
 
 
@@ -446,11 +446,11 @@ diag(sprintf '%d wrong keys in %.1f s (%.0f a minute): %s', $keys, $took,
 is(join(' ', grep { !/^(?:401|503)$/ } keys %status), '',
    'wrong keys get 401, or 503 when the queue is full');
 cmp_ok($status{401} // 0, '>', 0, 'some are looked up');
-cmp_ok($most, '<=', 2, 'never more sessions than the pool may have');
-cmp_ok($slowest, '<', 0.5 * patience(), 'the worker is never busy for long');
+cmp_ok($most, '<=', 2, 'no more sessions than the pool maximum');
+cmp_ok($slowest, '<', 0.5 * patience(), 'the worker is never blocked for long');
 is(answer_of("$get$bearer\r\n")->{status}, 200, 'the right key is served');
 
-is(($nginx->worker_pids)[0], $worker, 'one worker has done it all');
+is(($nginx->worker_pids)[0], $worker, 'the worker is the same');
 
 $nginx->stop;
 done_testing();

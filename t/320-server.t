@@ -70,7 +70,7 @@ sub ask {
     my $good = one('good');
     is(($nginx->worker_pids)[0], $worker, "$names[0]...: the worker lives")
         if @names;
-    is($good->{status}, 200, 'and serves') if @names;
+    is($good->{status}, 200, 'a good request is served') if @names;
 
     $nginx->stop('TERM');
     return $good if !@names;
@@ -126,7 +126,7 @@ sub json {
 
 my $good = ask(1);
 my $runs = eval { json($good->{body}) } // [];
-is(scalar @$runs, 3, 'a good session has an answer')
+is(scalar @$runs, 3, 'a good session is served')
     or BAIL_OUT("the fake server and the module disagree: $good->{body}");
 
 
@@ -233,7 +233,7 @@ my $never = ask(1, uniq map {
     'cut_' . int rand Lunary::FakePg::session_length()
 } 1 .. 60);
 my @others = grep { $never->{$_}[0]{status} !~ /^50[034]$/ } sort keys %$never;
-is("@others", '', 'nor is there another way to fail');
+is("@others", '', 'a session that always ends there is a 500, 503 or 504');
 
 
 # At random.
@@ -258,7 +258,8 @@ while (time < $end) {
     }
 }
 
-is("@odd[0 .. ($#odd < 9 ? $#odd : 9)]", '', 'nothing odd at random');
+is("@odd[0 .. ($#odd < 9 ? $#odd : 9)]", '',
+   'random messages cause no other outcome');
 diag(join ', ', map { "$_: $count{$_}" } sort keys %count);
 
 $fake->stop;

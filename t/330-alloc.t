@@ -203,7 +203,7 @@ for my $path (@paths) {
 
     my $good = $again->();
 
-    is($good->{status}, $expected, "$name: as it should be") or next;
+    is($good->{status}, $expected, "$name: without failures") or next;
 
     for my $kind ([memory => $memory], [calls => $call], [epoll => $epoll],
                   [send => $send]) {
@@ -337,9 +337,9 @@ for my $key (@$keys) {
     $seen{"$answer->{status} " . ($answer->{header}{'x-cache'} // '')}++;
 }
 
-is_deeply(\%seen, { '200 MISS' => 2000 }, 'more keys than there is room for');
+is_deeply(\%seen, { '200 MISS' => 2000 }, 'more keys than the zone holds');
 is($client->get("/full/$run", Authorization => "Bearer $keys->[-1]")
-   ->{header}{'x-cache'}, 'HIT', 'the last is there');
+   ->{header}{'x-cache'}, 'HIT', 'the last key is cached');
 is($client->get("/full/$run", Authorization => "Bearer $keys->[0]")
    ->{header}{'x-cache'}, 'MISS', 'the first is not');
 

@@ -23,7 +23,8 @@ my @shown = sort grep { !/^__(?:asan|odr_asan|ubsan|gcov)|^mangle_path/ }
             $symbols =~ /^\S+ \S (\S+)$/mg;
 
 is("@shown", 'ngx_http_lunary_module ngx_module_names ngx_module_order'
-             . ' ngx_modules', 'only what nginx looks up is shown');
+             . ' ngx_modules',
+                 'only the symbols that nginx looks up are exported');
 
 SKIP: {
     my $flags = output(Lunary::Nginx::binary(), '-V');
@@ -35,18 +36,18 @@ SKIP: {
     my $headers = output('readelf', '-lW', '-d', $module);
 
     like($headers, qr/GNU_RELRO/, 'relocations are read-only');
-    like($headers, qr/BIND_NOW/, 'and resolved at once');
-    unlike($headers, qr/GNU_STACK.* RWE /, 'no stack is executable');
-    unlike($headers, qr/\(TEXTREL\)/, 'no code is written to');
+    like($headers, qr/BIND_NOW/, 'symbols are resolved at start');
+    unlike($headers, qr/GNU_STACK.* RWE /, 'no executable stack');
+    unlike($headers, qr/\(TEXTREL\)/, 'no writable code');
 
     my $needed = output('nm', '-D', '--undefined-only', $module);
 
-    like($needed, qr/ __stack_chk_fail\b/, 'stacks are protected');
+    like($needed, qr/ __stack_chk_fail\b/, 'stack protector');
 
   SKIP: {
         skip 'what counts lines is not optimized', 1 if $ENV{COVERAGE};
         like($needed, qr/ __snprintf_chk\b/,
-             'functions of libc look at sizes');
+             'fortified libc functions');
     }
 }
 
