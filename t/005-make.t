@@ -81,7 +81,8 @@ SKIP: {
 
     says('neither root nor sudo', 'setpriv --reuid=65534 --clear-groups'
          . " env PATH=$dir/bin $top/t/deps $none",
-         qr/there is no sudo.*^    apt-get update && apt-get install .*$none$/ms)
+         qr/there is no sudo.*^    apt-get update && apt-get install .*$none$/ms
+        )
         if -x '/usr/bin/setpriv';
 }
 
