@@ -49,6 +49,7 @@ sub start {
     if ($pid == 0) {
         POSIX::setpgid(0, 0);
         $SIG{INT} = $SIG{TERM} = 'DEFAULT';
+        $ENV{NGINX} = $ENV{TEST_NGINX_BINARY} if $ENV{TEST_NGINX_BINARY};
         @ENV{keys %env} = values %env;
         open STDIN, '<', '/dev/null';
         open STDOUT, '>&', $write;

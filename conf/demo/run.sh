@@ -35,6 +35,10 @@ nginx_pid=
 log=                    # of what is being done
 status=1
 
+# nginx takes the variable for sockets of its parent
+
+export -n NGINX
+
 # PGHOST and its like would mislead psql; postgres wants a directory that its
 # user may read
 
