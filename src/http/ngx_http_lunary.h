@@ -150,6 +150,8 @@ typedef struct {
     ngx_uint_t                  nruns;
     ngx_http_lunary_credential_e credential;
     ngx_http_lunary_key_e       verdict;
+    ngx_http_lunary_key_e       absent;         /* of the standby, while the
+                                                   primary is asked */
     ngx_http_lunary_cache_e     cache;
     ngx_http_lunary_outcome_e   outcome;
 
@@ -166,6 +168,7 @@ typedef struct {
     unsigned                    has_project:1;
     unsigned                    has_head:1;     /* the first row was read */
     unsigned                    found:1;
+    unsigned                    confirming:1;   /* the primary is asked */
     unsigned                    needs_full:1;   /* a second query is needed */
 } ngx_http_lunary_ctx_t;
 

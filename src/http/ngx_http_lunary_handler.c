@@ -32,7 +32,10 @@ static void ngx_http_lunary_reset_rows(ngx_lunary_query_t *q);
 static void ngx_http_lunary_done(ngx_lunary_query_t *q,
     ngx_lunary_result_e result);
 static void ngx_http_lunary_session_verdict(ngx_http_lunary_ctx_t *ctx);
-static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx);
+static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx,
+    ngx_lunary_result_e result);
+static ngx_int_t ngx_http_lunary_confirm(ngx_http_lunary_ctx_t *ctx);
+static void ngx_http_lunary_unconfirmed(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_fail(ngx_http_lunary_ctx_t *ctx,
     ngx_lunary_result_e result);
@@ -291,6 +294,8 @@ ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx,
 {
     ngx_int_t  rc;
 
+    ctx->confirming = 0;
+
     ngx_http_lunary_query_set(ctx, question);
 
     rc = ngx_lunary_pool_query(ctx->conf->pool, &ctx->query);
@@ -373,8 +378,8 @@ ngx_http_lunary_done(ngx_lunary_query_t *q, ngx_lunary_result_e result)
     if (ctx->stream.failed) {
         rc = ngx_http_lunary_unwritten(ctx);
 
-    } else if (result == NGX_LUNARY_OK) {
-        rc = ngx_http_lunary_answer(ctx);
+    } else if (result == NGX_LUNARY_OK || ctx->confirming) {
+        rc = ngx_http_lunary_answer(ctx, result);
 
     } else {
         rc = ngx_http_lunary_fail(ctx, result);
@@ -391,10 +396,18 @@ ngx_http_lunary_done(ngx_lunary_query_t *q, ngx_lunary_result_e result)
 /* all rows are read; NGX_DONE: the request goes on */
 
 static ngx_int_t
-ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
+ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
 {
+    if (result != NGX_LUNARY_OK) {
+        ngx_http_lunary_unconfirmed(ctx);
+    }
+
     if (!ctx->has_head) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
+    }
+
+    if (ngx_http_lunary_confirm(ctx) == NGX_OK) {
+        return NGX_DONE;
     }
 
     ngx_http_lunary_session_verdict(ctx);
@@ -428,6 +441,42 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx)
     }
 
     return ngx_http_lunary_finish(ctx);
+}
+
+
+/* what a standby does not have yet is asked for on the primary */
+
+static ngx_int_t
+ngx_http_lunary_confirm(ngx_http_lunary_ctx_t *ctx)
+{
+    if (ctx->found || ctx->confirming
+        || ctx->verdict == NGX_HTTP_LUNARY_KEY_UNSUPPORTED
+        || ngx_lunary_pool_confirm(ctx->conf->pool, &ctx->query) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "lunary absent on a standby, asking the primary");
+
+    ctx->confirming = 1;
+    ctx->absent = ctx->verdict;
+
+    ngx_http_lunary_query_reset(ctx);
+
+    return NGX_OK;
+}
+
+
+/* the primary did not answer: what the standby said stands */
+
+static void
+ngx_http_lunary_unconfirmed(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_http_lunary_query_reset(ctx);
+
+    ctx->has_head = 1;
+    ctx->verdict = ctx->absent;
 }
 
 

@@ -308,7 +308,6 @@ static const char  ngx_http_lunary_probe_sql[] =
     " and a.attname in ('id', 'role')"
     " or a.attrelid = to_regclass('account_project')"
     " and a.attname in ('account_id', 'project_id'))),"
-    " pg_is_in_recovery(),"
     " coalesce((select bool_or(c.secured) from c), false),"
 
     /*
@@ -330,7 +329,7 @@ static const char  ngx_http_lunary_probe_sql[] =
     " as versions offset 0) v";
 
 enum {
-    NGX_HTTP_LUNARY_PROBE_SERVER = 7,
+    NGX_HTTP_LUNARY_PROBE_SERVER = 6,
     NGX_HTTP_LUNARY_PROBE_CATALOG,
     NGX_HTTP_LUNARY_PROBE_COLUMNS
 };

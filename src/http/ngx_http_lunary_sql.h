@@ -23,9 +23,8 @@
 #define NGX_HTTP_LUNARY_PLAIN     0x04  /* heap tables, readable as a whole */
 #define NGX_HTTP_LUNARY_VERSIONS  0x08  /* xmin tells versions of rows */
 #define NGX_HTTP_LUNARY_SESSIONS  0x10  /* account tables can be read */
-#define NGX_HTTP_LUNARY_STANDBY   0x20  /* a server in recovery */
 #define NGX_HTTP_LUNARY_ROW_SECURITY                                          \
-                                  0x40  /* row security is active */
+                                  0x20  /* row security is active */
 
 
 /* what is asked */

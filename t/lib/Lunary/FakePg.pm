@@ -126,8 +126,8 @@ sub reply {
             ['C', "SELECT 1\0"], ready()) if $kind eq 'session';
     return (@head, columns(1), row(text('1s')), ['C', "SELECT 1\0"], ready())
         if $kind eq 'interval';
-    return (@head, columns(9), row(bool(1), bool(0), bool(1),
-            (bool(0)) x 4, null(), null()), ['C', "SELECT 1\0"], ready())
+    return (@head, columns(8), row(bool(1), bool(0), bool(1),
+            (bool(0)) x 3, null(), null()), ['C', "SELECT 1\0"], ready())
         if $kind eq 'probe';
     return (ready()) if $kind eq 'check';
 
@@ -264,8 +264,8 @@ my %modes = (
     probe_wide    => ['probe', instead(['1', ''], ['2', ''], columns(70),
                       row(map { bool(1) } 1 .. 70), ['C', "SELECT 1\0"],
                       ready()), 503],
-    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(9),
-                      row((text('true')) x 7, null(), null()),
+    probe_text    => ['probe', instead(['1', ''], ['2', ''], columns(8),
+                      row((text('true')) x 6, null(), null()),
                       ['C', "SELECT 1\0"], ready()), 503],
     probe_copy    => ['probe', instead(['H', pack('Cnn', 0, 1, 0)], ready()),
                       qr/50[034]/],
