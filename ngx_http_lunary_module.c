@@ -4,7 +4,7 @@
 #include <ngx_http.h>
 #include "ngx_http_lunary.h"
 #include "ngx_http_lunary_auth.h"
-#include "ngx_http_lunary_counters.h"
+#include "ngx_http_lunary_metrics.h"
 #include "ngx_http_lunary_secret.h"
 #include "ngx_http_lunary_sql.h"
 #include "ngx_http_lunary_status.h"
@@ -84,7 +84,7 @@ static ngx_conf_enum_t  ngx_http_lunary_null_fields[] = {
 /* zones that are not the operator's, though their tag is the same */
 
 static ngx_str_t  ngx_http_lunary_zones[] = {
-    ngx_string(NGX_HTTP_LUNARY_COUNTERS_ZONE),
+    ngx_string(NGX_HTTP_LUNARY_METRICS_ZONE),
     ngx_null_string
 };
 
@@ -259,7 +259,7 @@ ngx_http_lunary_preconfiguration(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_lunary_postconfiguration(ngx_conf_t *cf)
 {
-    return ngx_http_lunary_counters_zone(cf);
+    return ngx_http_lunary_metrics_zone(cf);
 }
 
 
@@ -575,14 +575,11 @@ ngx_http_lunary_init_process(ngx_cycle_t *cycle)
         return NGX_OK;
     }
 
-    ngx_http_lunary_counters_attach(cycle, lmcf);
+    ngx_http_lunary_metrics_attach(lmcf);
 
     pools = lmcf->pools.elts;
 
     for (i = 0; i < lmcf->pools.nelts; i++) {
-
-        ngx_http_lunary_counters_pool(lmcf, pools[i]);
-
         if (ngx_lunary_pool_start(pools[i], cycle) != NGX_OK) {
             return NGX_ERROR;
         }
@@ -616,7 +613,7 @@ ngx_http_lunary_exit_process(ngx_cycle_t *cycle)
         ngx_lunary_pool_stop(pools[i]);
     }
 
-    ngx_http_lunary_counters_detach(cycle);
+    ngx_http_lunary_metrics_detach(lmcf);
 }
 
 

@@ -19,6 +19,10 @@ add_header X-First $lunary_first_row_time always;
 add_header X-Query $lunary_query_time always;
 add_header X-State $lunary_sqlstate always;
 add_header X-Cache $lunary_key_cache_status always;
+add_header X-Credential $lunary_credential_type always;
+add_header X-Version $lunary_version always;
+add_header X-Addr $lunary_addr always;
+add_header X-Retries $lunary_retries always;
 EOF_CONFIG
 
 our $Related = "location ~ \"^/v1/runs/(?<run_id>[^/]+)/related\$\" {\n$shown"
@@ -72,6 +76,10 @@ X-First: \d+\.\d{3}
 X-Query: \d+\.\d{3}
 X-State: -
 X-Cache: BYPASS
+X-Credential: key
+X-Version: \d+\.\d+\.\d+
+X-Addr: \S+:\d+
+X-Retries: 0
 --- access_log eval
 qr/outcome=ok project=0{8}-0000-4000-8000-0{8}a001 runs=6 queue=\d+\.\d{3} connect=(?:\d+\.\d{3}|-) first=\d+\.\d{3} query=\d+\.\d{3} state=- cache=BYPASS$/
 
@@ -110,7 +118,11 @@ X-Connect: -
 X-First: -
 X-Query: -
 X-State: -
-! X-Cache" } qw( method denied denied not_found )]
+! X-Cache
+! X-Addr
+X-Retries: 0
+X-Credential: " . ($_ eq 'not_found' ? 'key' : 'none')
+} qw( method denied denied not_found )]
 --- no_query
 
 
@@ -133,7 +145,7 @@ X-Queue: \\d+\\.\\d{3}
 X-First: $_
 X-Query: \\d+\\.\\d{3}
 X-State: -
-X-Cache: BYPASS" } '\d+\.\d{3}', '\d+\.\d{3}', '-']
+X-Cache: BYPASS" } ('\d+\.\d{3}') x 3]
 
 
 
@@ -244,11 +256,14 @@ Content-Type: text/plain; version=0.0.4; charset=utf-8
 Cache-Control: no-store
 ! Retry-After
 --- response_body_like chop
-^# HELP lunary_requests_total [^\n]+\.
+^# HELP lunary_build_info [^\n]+\.
+# TYPE lunary_build_info gauge
+lunary_build_info\{version="\d+\.\d+\.\d+",nginx="1\.\d+\.\d+",libpq="\d+\.\d+"\} 1
+# HELP lunary_requests_total [^\n]+\.
 # TYPE lunary_requests_total counter
 lunary_requests_total\{outcome="ok"\} 0
 (?:lunary_requests_total\{outcome="[a-z_]+"\} 0
-){10}# HELP
+){11}# HELP
 
 
 
@@ -289,7 +304,7 @@ Cache-Control: no-store" } 'text/plain; version=0.0.4; charset=utf-8',
 [('Content-Type: application/json; charset=utf-8') x 2,
  ('Content-Type: text/plain; version=0.0.4; charset=utf-8') x 6]
 --- response_body_like eval
-[('^\{\n  "counters": \{\n') x 2, ('^# HELP ') x 6]
+[('^\{\n  "build": \{\n') x 2, ('^# HELP ') x 6]
 
 
 

@@ -66,7 +66,8 @@ my $http = 'lunary_database "' . $pg->conninfo . q{";
         log_format shown '$uri $lunary_outcome $lunary_runs $lunary_queue_time'
                          ' $lunary_connect_time $lunary_first_row_time'
                          ' $lunary_query_time $lunary_sqlstate'
-                         ' $lunary_key_cache_status';
+                         ' $lunary_key_cache_status $lunary_retries'
+                         ' $lunary_addr';
         access_log logs/shown.log shown;};
 
 my $nginx = Lunary::Nginx->new(http => $http, config => $config,
@@ -106,7 +107,7 @@ sub parse {
             $type{$1} = $2;
 
         } elsif ($line =~ /^(\w+?)(_bucket|_sum|_count)?
-                            ((?:\{\w+="[^"\\]+"\})?)\ (\d+(?:\.\d{3})?)$/x) {
+                            ((?:\{\w+="[^"\\]+"(?:,\w+="[^"\\]+")*\})?)\ (\d+(?:\.\d{3})?)$/x) {
             my ($name, $part, $labels, $is) = ($1, $2 // '', $3, $4);
             $value{"$name$part$labels"} = $is;
             $name .= $part if ($type{$name} // '') ne 'histogram';
@@ -148,8 +149,8 @@ sub metrics {
 
 my %short = (
     (map { $_ => "lunary_requests_total{outcome=\"$_\"}" }
-     qw( ok method denied not_found queue_full queue_timeout unavailable
-         timeout error cut client_left )),
+     qw( ok not_modified method denied not_found queue_full queue_timeout
+         unavailable timeout error cut client_left )),
     (map { $_ => "lunary_key_cache_total{status=\"$_\"}" }
      qw( HIT MISS EXPIRED BYPASS )),
     (map { $_ => "lunary_${_}_total" }
@@ -201,7 +202,8 @@ sub moves {
     return ($is, $after);
 }
 
-my @names = qw( uri outcome runs queue connect first query state cache );
+my @names = qw( uri outcome runs queue connect first query state cache
+                retries addr );
 
 # the latest line of the log for a location
 sub logged {
@@ -210,7 +212,7 @@ sub logged {
     my @lines = grep { /^\Q$uri\E / }
                 split /\n/, read_file("$nginx->{dir}/logs/shown.log");
     my %line;
-    @line{@names} = split / /, $lines[-1] // '';
+    @line{@names} = split / /, $lines[-1] // '', @names;
 
     return \%line;
 }
@@ -227,7 +229,7 @@ soon { metrics()->{'lunary_connections{state="idle"}'} == $pg->sessions } 5,
 my $text = get('/metrics')->{body};
 my ($value, $wrong) = parse($text);
 is(join("\n", @$wrong), '', 'well-formed');
-is(join(' ', grep { $value->{$_} != 0 } grep { !/^lunary_connect/ }
+is(join(' ', grep { $value->{$_} != 0 } grep { !/^lunary_(?:connect|host_|build_info)/ }
                   sort keys %$value), '', 'all is zero');
 
 promtool($text);
@@ -245,6 +247,23 @@ sub promtool {
         is($? . $said, '0', 'promtool has nothing to say');
     }
 }
+
+
+# which versions, and which hosts
+
+my ($build) = grep { /^lunary_build_info/ } keys %$value;
+like($build, qr/\{version="\d+\.\d+\.\d+",nginx="1\.\d+\.\d+",
+                libpq="\d+\.\d+"\}$/x, 'versions');
+is($value->{$build}, 1, 'in a metric that is always 1');
+
+my $label = "$pg->{socket_dir}:$pg->{port}";
+
+sub of_host { return metrics()->{"lunary_host_$_[0]\{host=\"$label\"}"} }
+
+is(of_host('sessions'), $pg->sessions, 'a host: its sessions');
+is(of_host('connects_total'), metrics()->{lunary_connects_total},
+   'a host: all sessions were made with it');
+is(of_host('connect_failures_total'), 0, 'a host: no attempt failed');
 
 
 # a 200
@@ -277,6 +296,23 @@ moves('no id', not_found => 1, request => 1);
 
 get(related_uri(999));
 moves('no such run', not_found => 1, BYPASS => 1, %asked);
+
+
+# credentials
+
+sub credential {
+    my ($type, %header) = @_;
+
+    mark();
+    get(related_uri(101), %header);
+    my $key = "lunary_credentials_total{credential=\"$type\"}";
+    soon { metrics()->{$key} == $mark->{$key} + 1 } 3, "credential: $type";
+}
+
+credential('key');
+credential('key', Authorization => 'Bearer ' . key('public'));
+credential('none', Authorization => 'Basic x');
+mark();
 
 
 # the key cache
@@ -411,6 +447,9 @@ terminate('terminated once');
 soon { $locked->() } 3, 'it is asked again';
 $dbh->rollback;
 is($client->answer->{status}, 200, 'a retry');
+is(logged(related_uri(101))->{retries}, 1, 'a retry in the log');
+is(logged(related_uri(101))->{addr}, "$label, $label",
+   'and the host that was asked twice');
 moves('a retry', BYPASS => 1, retries => 1, of_class('57') => 1,
       connections_lost => 1, %same);
 
@@ -479,7 +518,19 @@ sub flat {
     my ($counters, $connections) = @$page{qw( counters connections )};
     my %flat = (lunary_queue_length => $page->{queue_length});
 
+    my $build = $page->{build};
+    $flat{'lunary_build_info{' . join(',', map { "$_=\"$build->{$_}\"" }
+                                  qw( version nginx libpq )) . '}'} = 1;
+
+    for my $host (@{ $page->{hosts} }) {
+        my $labels = "{host=\"$host->{host}\"}";
+        $flat{"lunary_host_${_}_total$labels"} = $host->{$_}
+            for qw( connects connect_failures );
+        $flat{"lunary_host_sessions$labels"} = $host->{sessions};
+    }
+
     for my $pair (['requests', 'requests_total', 'outcome'],
+                  ['credentials', 'credentials_total', 'credential'],
                   ['key_cache', 'key_cache_total', 'status'],
                   ['database_errors', 'database_errors_total', 'class']) {
         my ($name, $metric, $label) = @$pair;
@@ -531,6 +582,8 @@ is(get('/ready')->{header}{'retry-after'}, 1, 'and when to ask again');
 $now = metrics();
 cmp_ok($now->{lunary_connect_failures_total}, '>',
        $mark->{lunary_connect_failures_total}, 'attempts in vain are counted');
+is(of_host('sessions'), 0, 'a host: no session is left');
+cmp_ok(of_host('connect_failures_total'), '>', 0, 'a host: attempts failed');
 cmp_ok($now->{lunary_connections_lost_total}, '>',
        $mark->{lunary_connections_lost_total}, 'and what was lost');
 is($now->{'lunary_connections{state="idle"}'}, 0, 'no session is left');
@@ -576,7 +629,8 @@ sub no_ghosts {
         $is = join ' ', $page->{lunary_queue_length},
               map { $page->{"lunary_connections{state=\"$_\"}"} }
               qw( connecting busy checking idle );
-        $should = '0 0 0 0 ' . $pg->sessions;
+        $is .= ' ' . of_host('sessions');
+        $should = join ' ', '0 0 0 0', ($pg->sessions) x 2;
         return $is eq $should && $pg->sessions > 0;
     } 5;
 
@@ -649,7 +703,7 @@ for my $how ('one', 'all') {
     no_ghosts("$how killed");
     my $page = metrics();
     is(scalar(grep { $page->{$_} < $now->{$_} }
-              grep { !/^lunary_(?:conn|queue_len)/ } keys %$now), 0,
+              grep { !/^lunary_(?:conn|queue_len|host_sess)/ } keys %$now), 0,
        "$how killed: no counter went back");
 
     mark();

@@ -74,9 +74,9 @@ is $status, 0, 'the package is built' or do {
     exit;
 };
 
-my ($deb) = $out =~ m{(\S+/\Q$name\E_0\.1\.0-1_\w+\.deb)$}m;
+my ($deb) = $out =~ m{(\S+/\Q$name\E_1\.0\.0-1_\w+\.deb)$}m;
 
-ok $deb && -s $deb, "it is there: $name 0.1.0-1";
+ok $deb && -s $deb, "it is there: $name 1.0.0-1";
 is_deeply [grep { m{/debian/|\.o$|\.so$|/objs/} } files($top)], [],
     'nothing of it is left in the source';
 

@@ -6,7 +6,7 @@ use warnings;
 
 use lib 't/lib';
 use Lunary::Nginx;
-use Lunary::System qw( run_cmd );
+use Lunary::System qw( project_dir read_file run_cmd );
 use Test::More;
 
 my ($module) = grep { /lunary/ } Lunary::Nginx::modules();
@@ -50,5 +50,12 @@ SKIP: {
              'fortified libc functions');
     }
 }
+
+my $top = project_dir();
+my ($version) = read_file("$top/src/http/ngx_http_lunary.h")
+                =~ /NGINX_LUNARY_VERSION\s+"([^"]+)"/;
+my ($package) = read_file("$top/debian/changelog") =~ /^\S+ \(([^)]+)-\d+\)/;
+
+is($package, $version, 'the package has the version of the module');
 
 done_testing();

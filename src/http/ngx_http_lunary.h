@@ -13,6 +13,10 @@
 #include "ngx_http_lunary_stream.h"
 
 
+/* debian/changelog has the same */
+#define NGINX_LUNARY_VERSION  "1.0.0"
+
+
 /* what became of a request: $lunary_outcome and the metrics */
 
 typedef enum {
@@ -38,7 +42,8 @@ typedef enum {
 typedef enum {
     NGX_HTTP_LUNARY_CREDENTIAL_NONE = 0,    /* nothing that can be read */
     NGX_HTTP_LUNARY_CREDENTIAL_KEY,         /* a UUID: in "key" */
-    NGX_HTTP_LUNARY_CREDENTIAL_SESSION      /* a token: in "session" */
+    NGX_HTTP_LUNARY_CREDENTIAL_SESSION,     /* a token: in "session" */
+    NGX_HTTP_LUNARY_NCREDENTIALS
 } ngx_http_lunary_credential_e;
 
 

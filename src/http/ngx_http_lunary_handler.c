@@ -5,7 +5,7 @@
 #include "ngx_http_lunary.h"
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_client.h"
-#include "ngx_http_lunary_counters.h"
+#include "ngx_http_lunary_metrics.h"
 #include "ngx_http_lunary_query.h"
 #include "ngx_http_lunary_response.h"
 #include "ngx_http_lunary_tag.h"
@@ -122,7 +122,7 @@ ngx_http_lunary_create_ctx(ngx_http_request_t *r)
     ctx = cln->data;
     ngx_memzero(ctx, sizeof(ngx_http_lunary_ctx_t));
 
-    cln->handler = ngx_http_lunary_counters_request;
+    cln->handler = ngx_http_lunary_metrics_request;
 
     ctx->request = r;
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_lunary_module);

@@ -4,7 +4,7 @@
 #include <ngx_http.h>
 #include <jansson.h>
 #include "ngx_http_lunary.h"
-#include "ngx_http_lunary_counters.h"
+#include "ngx_http_lunary_metrics.h"
 #include "ngx_http_lunary_response.h"
 #include "ngx_http_lunary_status.h"
 #include "ngx_http_lunary_variables.h"
@@ -30,22 +30,38 @@ static ngx_int_t ngx_http_lunary_status_ready(ngx_http_request_t *r,
     ngx_lunary_pool_t *pool);
 static ngx_int_t ngx_http_lunary_status_send(ngx_http_request_t *r,
     ngx_uint_t status, ngx_buf_t *b, ngx_str_t *type);
+
 static ngx_buf_t *ngx_http_lunary_status_text(ngx_http_request_t *r,
-    ngx_http_lunary_counters_t *sh);
-static void ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_counters_t *sh);
-static void ngx_http_lunary_text_gauges(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_counters_t *sh);
-static void ngx_http_lunary_text_histogram(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_histogram_t *h, char *name, char *help);
+    ngx_http_lunary_metrics_t *sh);
 static void ngx_http_lunary_text_head(ngx_http_lunary_page_t *page,
     char *name, char *type, char *help);
+static void ngx_http_lunary_text_build(ngx_http_lunary_page_t *page);
+static u_char *ngx_http_lunary_status_libpq(u_char *p, u_char *last);
+static void ngx_http_lunary_text_labelled(ngx_http_lunary_page_t *page,
+    char *name, char *label, ngx_str_t *names, ngx_atomic_t *values,
+    ngx_uint_t n, ngx_uint_t first);
+static void ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_metrics_t *sh);
+static void ngx_http_lunary_text_errors(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_metrics_t *sh);
+static void ngx_http_lunary_text_gauges(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_metrics_t *sh);
+static void ngx_http_lunary_text_hosts(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_metrics_t *sh);
+static void ngx_http_lunary_text_host(ngx_http_lunary_page_t *page,
+    char *name, ngx_http_lunary_host_t *host, ngx_atomic_uint_t n);
+static void ngx_http_lunary_text_histogram(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_histogram_t *h, char *name, char *help);
+
 static ngx_buf_t *ngx_http_lunary_status_json(ngx_http_request_t *r,
-    ngx_http_lunary_counters_t *sh);
-static json_t *ngx_http_lunary_json_counters(ngx_http_lunary_counters_t *sh);
+    ngx_http_lunary_metrics_t *sh);
+static json_t *ngx_http_lunary_json_root(ngx_http_lunary_metrics_t *sh);
+static json_t *ngx_http_lunary_json_build(void);
+static json_t *ngx_http_lunary_json_counters(ngx_http_lunary_metrics_t *sh);
 static json_t *ngx_http_lunary_json_labelled(ngx_str_t *names,
-    ngx_atomic_t *values, ngx_uint_t n);
-static json_t *ngx_http_lunary_json_errors(ngx_http_lunary_counters_t *sh);
+    ngx_atomic_t *values, ngx_uint_t n, ngx_uint_t first);
+static json_t *ngx_http_lunary_json_errors(ngx_http_lunary_metrics_t *sh);
+static json_t *ngx_http_lunary_json_hosts(ngx_http_lunary_metrics_t *sh);
 static json_t *ngx_http_lunary_json_histogram(ngx_http_lunary_histogram_t *h);
 
 
@@ -61,21 +77,21 @@ static const char  ngx_http_lunary_digits[] =
 
 /* counters that are one number each */
 
-static ngx_http_lunary_metric_t  ngx_http_lunary_metrics[] = {
-    { "runs", offsetof(ngx_http_lunary_counters_t, runs),
-      "Runs served." },
-    { "answer_bytes", offsetof(ngx_http_lunary_counters_t, bytes),
-      "Bytes of JSON served, before any compression." },
-    { "connects", offsetof(ngx_http_lunary_counters_t, counts.connects),
+static ngx_http_lunary_metric_t  ngx_http_lunary_totals[] = {
+    { "runs", offsetof(ngx_http_lunary_metrics_t, runs),
+      "Runs generated in responses." },
+    { "answer_bytes", offsetof(ngx_http_lunary_metrics_t, bytes),
+      "Bytes of JSON generated in responses, before any compression." },
+    { "connects", offsetof(ngx_http_lunary_metrics_t, counts.connects),
       "Sessions made with the database." },
     { "connect_failures",
-      offsetof(ngx_http_lunary_counters_t, counts.connect_failures),
-      "Attempts to connect to a host in vain." },
-    { "connections_lost", offsetof(ngx_http_lunary_counters_t, counts.lost),
+      offsetof(ngx_http_lunary_metrics_t, counts.connect_failures),
+      "Failed attempts to connect to a host." },
+    { "connections_lost", offsetof(ngx_http_lunary_metrics_t, counts.lost),
       "Sessions that broke." },
-    { "retries", offsetof(ngx_http_lunary_counters_t, counts.retries),
+    { "retries", offsetof(ngx_http_lunary_metrics_t, counts.retries),
       "Requests sent to the database a second time." },
-    { "cancels", offsetof(ngx_http_lunary_counters_t, counts.cancels),
+    { "cancels", offsetof(ngx_http_lunary_metrics_t, counts.cancels),
       "Queries stopped for their client or their time." },
     { NULL, 0, NULL }
 };
@@ -200,15 +216,15 @@ ngx_http_lunary_status_send(ngx_http_request_t *r, ngx_uint_t status,
 
 static ngx_buf_t *
 ngx_http_lunary_status_text(ngx_http_request_t *r,
-    ngx_http_lunary_counters_t *sh)
+    ngx_http_lunary_metrics_t *sh)
 {
     ngx_buf_t               *b;
     ngx_http_lunary_page_t   page;
 
-    /* the classes that occurred are few, their possible number is known */
-
     b = ngx_create_temp_buf(r->pool, 16 * 1024
-                            + NGX_LUNARY_SQLSTATE_CLASSES * 64);
+                            + NGX_LUNARY_SQLSTATE_CLASSES * 64
+                            + sh->nhosts * 3
+                              * (2 * NGX_HTTP_LUNARY_LABEL_LEN + 64));
     if (b == NULL) {
         return NULL;
     }
@@ -216,8 +232,11 @@ ngx_http_lunary_status_text(ngx_http_request_t *r,
     page.last = b->pos;
     page.end = b->end;
 
+    ngx_http_lunary_text_build(&page);
     ngx_http_lunary_text_counters(&page, sh);
+    ngx_http_lunary_text_errors(&page, sh);
     ngx_http_lunary_text_gauges(&page, sh);
+    ngx_http_lunary_text_hosts(&page, sh);
 
     ngx_http_lunary_text_histogram(&page, &sh->queue, "queue_seconds",
                                    "Time that requests waited for a "
@@ -226,7 +245,7 @@ ngx_http_lunary_status_text(ngx_http_request_t *r,
                                    "Time from the query to its first row.");
     ngx_http_lunary_text_histogram(&page, &sh->total, "request_seconds",
                                    "Time from a request's first byte to the "
-                                   "end of its answer.");
+                                   "end of its response.");
 
     b->last = page.last;
 
@@ -245,34 +264,77 @@ ngx_http_lunary_text_head(ngx_http_lunary_page_t *page, char *name,
 
 
 static void
-ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_counters_t *sh)
+ngx_http_lunary_text_build(ngx_http_lunary_page_t *page)
 {
-    ngx_uint_t                 i;
+    u_char  libpq[NGX_INT_T_LEN * 2];
+
+    (void) ngx_http_lunary_status_libpq(libpq, libpq + sizeof(libpq));
+
+    ngx_http_lunary_text_head(page, "build_info", "gauge",
+                              "Versions of the module, of nginx and of "
+                              "libpq, always 1.");
+
+    page->last = ngx_slprintf(page->last, page->end,
+                              "lunary_build_info{version=\"%s\",nginx=\"%s\","
+                              "libpq=\"%s\"} 1\n",
+                              NGINX_LUNARY_VERSION, NGINX_VERSION, libpq);
+}
+
+
+/* of the library that is loaded: 150008 is 15.8 */
+
+static u_char *
+ngx_http_lunary_status_libpq(u_char *p, u_char *last)
+{
+    int  version;
+
+    version = PQlibVersion();
+
+    return ngx_slprintf(p, last, "%d.%d%Z", version / 10000, version % 10000);
+}
+
+
+static void
+ngx_http_lunary_text_labelled(ngx_http_lunary_page_t *page, char *name,
+    char *label, ngx_str_t *names, ngx_atomic_t *values, ngx_uint_t n,
+    ngx_uint_t first)
+{
+    ngx_uint_t  i;
+
+    for (i = first; i < n; i++) {
+        page->last = ngx_slprintf(page->last, page->end,
+                                  "lunary_%s{%s=\"%V\"} %uA\n",
+                                  name, label, &names[i], values[i]);
+    }
+}
+
+
+static void
+ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_metrics_t *sh)
+{
     ngx_http_lunary_metric_t  *m;
 
     ngx_http_lunary_text_head(page, "requests_total", "counter",
-                              "Requests by where they ended.");
+                              "Requests by outcome.");
+    ngx_http_lunary_text_labelled(page, "requests_total", "outcome",
+                                  ngx_http_lunary_outcomes, sh->outcomes,
+                                  NGX_HTTP_LUNARY_NOUTCOMES, 1);
 
-    for (i = 1; i < NGX_HTTP_LUNARY_NOUTCOMES; i++) {
-        page->last = ngx_slprintf(page->last, page->end,
-                                  "lunary_requests_total{outcome=\"%V\"} "
-                                  "%uA\n",
-                                  &ngx_http_lunary_outcomes[i],
-                                  sh->outcomes[i]);
-    }
+    ngx_http_lunary_text_head(page, "credentials_total", "counter",
+                              "Requests by type of credential.");
+    ngx_http_lunary_text_labelled(page, "credentials_total", "credential",
+                                  ngx_http_lunary_credentials,
+                                  sh->credentials,
+                                  NGX_HTTP_LUNARY_NCREDENTIALS, 0);
 
     ngx_http_lunary_text_head(page, "key_cache_total", "counter",
-                              "Look-ups of keys by what came of them.");
+                              "Look-ups in the key cache by result.");
+    ngx_http_lunary_text_labelled(page, "key_cache_total", "status",
+                                  ngx_http_lunary_caches, sh->cache,
+                                  NGX_HTTP_LUNARY_NCACHES, 1);
 
-    for (i = 1; i < NGX_HTTP_LUNARY_NCACHES; i++) {
-        page->last = ngx_slprintf(page->last, page->end,
-                                  "lunary_key_cache_total{status=\"%V\"} "
-                                  "%uA\n",
-                                  &ngx_http_lunary_caches[i], sh->cache[i]);
-    }
-
-    for (m = ngx_http_lunary_metrics; m->name; m++) {
+    for (m = ngx_http_lunary_totals; m->name; m++) {
         page->last = ngx_slprintf(page->last, page->end,
                                   "# HELP lunary_%s_total %s\n"
                                   "# TYPE lunary_%s_total counter\n"
@@ -281,6 +343,16 @@ ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
                                   *(ngx_atomic_t *) ((u_char *) sh
                                                      + m->offset));
     }
+}
+
+
+/* the classes that have occurred, for most never do */
+
+static void
+ngx_http_lunary_text_errors(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_metrics_t *sh)
+{
+    ngx_uint_t  i;
 
     ngx_http_lunary_text_head(page, "database_errors_total", "counter",
                               "Errors of the database by class of SQLSTATE.");
@@ -303,11 +375,11 @@ ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
 
 static void
 ngx_http_lunary_text_gauges(ngx_http_lunary_page_t *page,
-    ngx_http_lunary_counters_t *sh)
+    ngx_http_lunary_metrics_t *sh)
 {
     ngx_lunary_gauges_t  sum;
 
-    ngx_http_lunary_counters_gauges(sh, &sum);
+    ngx_http_lunary_metrics_gauges(sh, &sum);
 
     ngx_http_lunary_text_head(page, "connections", "gauge",
                               "Connections to the database by state.");
@@ -325,6 +397,64 @@ ngx_http_lunary_text_gauges(ngx_http_lunary_page_t *page,
 
     page->last = ngx_slprintf(page->last, page->end,
                               "lunary_queue_length %uA\n", sum.waiting);
+}
+
+
+static void
+ngx_http_lunary_text_hosts(ngx_http_lunary_page_t *page,
+    ngx_http_lunary_metrics_t *sh)
+{
+    ngx_uint_t  i, n;
+
+    n = sh->nhosts;
+
+    ngx_http_lunary_text_head(page, "host_connects_total", "counter",
+                              "Sessions made with a host.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_lunary_text_host(page, "host_connects_total", &sh->hosts[i],
+                                  sh->hosts[i].connects);
+    }
+
+    ngx_http_lunary_text_head(page, "host_connect_failures_total", "counter",
+                              "Failed attempts to connect to a host.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_lunary_text_host(page, "host_connect_failures_total",
+                                  &sh->hosts[i], sh->hosts[i].failures);
+    }
+
+    ngx_http_lunary_text_head(page, "host_sessions", "gauge",
+                              "Open sessions with a host.");
+
+    for (i = 0; i < n; i++) {
+        ngx_http_lunary_text_host(page, "host_sessions", &sh->hosts[i],
+                                  ngx_http_lunary_metrics_sessions(sh, i));
+    }
+}
+
+
+static void
+ngx_http_lunary_text_host(ngx_http_lunary_page_t *page, char *name,
+    ngx_http_lunary_host_t *host, ngx_atomic_uint_t n)
+{
+    u_char  *p, label[2 * NGX_HTTP_LUNARY_LABEL_LEN];
+    size_t   i;
+
+    p = label;
+
+    for (i = 0; i < host->len; i++) {
+
+        if (host->label[i] == '\\' || host->label[i] == '"') {
+            *p++ = '\\';
+        }
+
+        *p++ = (host->label[i] == LF) ? ' ' : host->label[i];
+    }
+
+    page->last = ngx_slprintf(page->last, page->end,
+                              "lunary_%s{host=\"%*s\"} %uA\n",
+                              name, (size_t) (p - label), label, n);
 }
 
 
@@ -360,31 +490,14 @@ ngx_http_lunary_text_histogram(ngx_http_lunary_page_t *page,
 
 static ngx_buf_t *
 ngx_http_lunary_status_json(ngx_http_request_t *r,
-    ngx_http_lunary_counters_t *sh)
+    ngx_http_lunary_metrics_t *sh)
 {
-    char                 *text;
-    size_t                len;
-    json_t               *root;
-    ngx_buf_t            *b;
-    ngx_lunary_gauges_t   sum;
+    char       *text;
+    size_t      len;
+    json_t     *root;
+    ngx_buf_t  *b;
 
-    ngx_http_lunary_counters_gauges(sh, &sum);
-
-    root = json_pack("{s:o, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:o}",
-                     "counters", ngx_http_lunary_json_counters(sh),
-                     "connections",
-                     "connecting", (json_int_t) sum.connecting,
-                     "idle", (json_int_t) sum.idle,
-                     "busy", (json_int_t) sum.busy,
-                     "checking", (json_int_t) sum.checking,
-                     "queue_length", (json_int_t) sum.waiting,
-                     "queue_seconds",
-                     ngx_http_lunary_json_histogram(&sh->queue),
-                     "first_row_seconds",
-                     ngx_http_lunary_json_histogram(&sh->first_row),
-                     "request_seconds",
-                     ngx_http_lunary_json_histogram(&sh->total));
-
+    root = ngx_http_lunary_json_root(sh);
     if (root == NULL) {
         return NULL;
     }
@@ -411,27 +524,72 @@ ngx_http_lunary_status_json(ngx_http_request_t *r,
 
 
 static json_t *
-ngx_http_lunary_json_counters(ngx_http_lunary_counters_t *sh)
+ngx_http_lunary_json_root(ngx_http_lunary_metrics_t *sh)
+{
+    ngx_lunary_gauges_t  sum;
+
+    ngx_http_lunary_metrics_gauges(sh, &sum);
+
+    return json_pack("{s:o, s:o, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o, s:o, "
+                     "s:o}",
+                     "build", ngx_http_lunary_json_build(),
+                     "counters", ngx_http_lunary_json_counters(sh),
+                     "connections",
+                     "connecting", (json_int_t) sum.connecting,
+                     "idle", (json_int_t) sum.idle,
+                     "busy", (json_int_t) sum.busy,
+                     "checking", (json_int_t) sum.checking,
+                     "queue_length", (json_int_t) sum.waiting,
+                     "hosts", ngx_http_lunary_json_hosts(sh),
+                     "queue_seconds",
+                     ngx_http_lunary_json_histogram(&sh->queue),
+                     "first_row_seconds",
+                     ngx_http_lunary_json_histogram(&sh->first_row),
+                     "request_seconds",
+                     ngx_http_lunary_json_histogram(&sh->total));
+}
+
+
+static json_t *
+ngx_http_lunary_json_build(void)
+{
+    u_char  libpq[NGX_INT_T_LEN * 2];
+
+    (void) ngx_http_lunary_status_libpq(libpq, libpq + sizeof(libpq));
+
+    return json_pack("{s:s, s:s, s:s}",
+                     "version", NGINX_LUNARY_VERSION,
+                     "nginx", NGINX_VERSION,
+                     "libpq", (char *) libpq);
+}
+
+
+static json_t *
+ngx_http_lunary_json_counters(ngx_http_lunary_metrics_t *sh)
 {
     int                        rc;
     json_t                    *root;
     ngx_atomic_t              *value;
     ngx_http_lunary_metric_t  *m;
 
-    root = json_pack("{s:o, s:o, s:o}",
+    root = json_pack("{s:o, s:o, s:o, s:o}",
                      "requests",
                      ngx_http_lunary_json_labelled(ngx_http_lunary_outcomes,
-                                                   sh->outcomes,
-                                                   NGX_HTTP_LUNARY_NOUTCOMES),
+                                             sh->outcomes,
+                                             NGX_HTTP_LUNARY_NOUTCOMES, 1),
+                     "credentials",
+                     ngx_http_lunary_json_labelled(ngx_http_lunary_credentials,
+                                             sh->credentials,
+                                             NGX_HTTP_LUNARY_NCREDENTIALS, 0),
                      "key_cache",
                      ngx_http_lunary_json_labelled(ngx_http_lunary_caches,
-                                                   sh->cache,
-                                                   NGX_HTTP_LUNARY_NCACHES),
+                                             sh->cache,
+                                             NGX_HTTP_LUNARY_NCACHES, 1),
                      "database_errors", ngx_http_lunary_json_errors(sh));
 
     rc = root ? 0 : -1;
 
-    for (m = ngx_http_lunary_metrics; m->name; m++) {
+    for (m = ngx_http_lunary_totals; m->name; m++) {
         value = (ngx_atomic_t *) ((u_char *) sh + m->offset);
         rc |= json_object_set_new(root, m->name,
                                   json_integer((json_int_t) *value));
@@ -446,11 +604,9 @@ ngx_http_lunary_json_counters(ngx_http_lunary_counters_t *sh)
 }
 
 
-/* the first name stands for nothing that is told */
-
 static json_t *
 ngx_http_lunary_json_labelled(ngx_str_t *names, ngx_atomic_t *values,
-    ngx_uint_t n)
+    ngx_uint_t n, ngx_uint_t first)
 {
     int          rc;
     json_t      *root;
@@ -459,7 +615,7 @@ ngx_http_lunary_json_labelled(ngx_str_t *names, ngx_atomic_t *values,
     rc = 0;
     root = json_object();
 
-    for (i = 1; i < n; i++) {
+    for (i = first; i < n; i++) {
         rc |= json_object_set_new(root, (char *) names[i].data,
                                   json_integer((json_int_t) values[i]));
     }
@@ -474,7 +630,7 @@ ngx_http_lunary_json_labelled(ngx_str_t *names, ngx_atomic_t *values,
 
 
 static json_t *
-ngx_http_lunary_json_errors(ngx_http_lunary_counters_t *sh)
+ngx_http_lunary_json_errors(ngx_http_lunary_metrics_t *sh)
 {
     int          rc;
     char         class[3];
@@ -497,6 +653,41 @@ ngx_http_lunary_json_errors(ngx_http_lunary_counters_t *sh)
         rc |= json_object_set_new(root, class,
                                   json_integer((json_int_t)
                                                sh->counts.sqlstate[i]));
+    }
+
+    if (rc) {
+        json_decref(root);
+        return NULL;
+    }
+
+    return root;
+}
+
+
+static json_t *
+ngx_http_lunary_json_hosts(ngx_http_lunary_metrics_t *sh)
+{
+    int                      rc;
+    json_t                  *root, *label;
+    ngx_uint_t               i;
+    ngx_http_lunary_host_t  *h;
+
+    rc = 0;
+    root = json_array();
+
+    for (i = 0; i < sh->nhosts; i++) {
+        h = &sh->hosts[i];
+        label = json_stringn((char *) h->label, h->len);
+
+        rc |= json_array_append_new(root,
+                   json_pack("{s:o, s:I, s:I, s:I}",
+                             "host", label,
+                             "connects", (json_int_t) h->connects,
+                             "connect_failures",
+                             (json_int_t) h->failures,
+                             "sessions",
+                             (json_int_t)
+                             ngx_http_lunary_metrics_sessions(sh, i)));
     }
 
     if (rc) {

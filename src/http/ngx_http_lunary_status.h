@@ -1,7 +1,7 @@
 
 /*
- * The metrics page, in Prometheus' text or in JSON, and the answer for load
- * balancers.
+ * The page of lunary_status: the metrics as Prometheus' text or as JSON; and
+ * the readiness response for load balancers.
  */
 
 

@@ -3,7 +3,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 #include "ngx_http_lunary.h"
-#include "ngx_http_lunary_counters.h"
+#include "ngx_http_lunary_metrics.h"
 #include "ngx_http_lunary_variables.h"
 
 
@@ -20,6 +20,12 @@ static ngx_int_t ngx_http_lunary_variable_sqlstate(ngx_http_request_t *r,
 static ngx_int_t ngx_http_lunary_variable_cache(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_lunary_variable_credential(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_addr(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_retries(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data);
+static ngx_int_t ngx_http_lunary_variable_version(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
 static ngx_int_t ngx_http_lunary_variable_set(ngx_http_variable_value_t *v,
     u_char *data, size_t len);
@@ -83,6 +89,15 @@ static ngx_http_variable_t  ngx_http_lunary_vars[] = {
     { ngx_string("lunary_credential_type"), NULL,
       ngx_http_lunary_variable_credential, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
 
+    { ngx_string("lunary_addr"), NULL, ngx_http_lunary_variable_addr,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_retries"), NULL, ngx_http_lunary_variable_retries,
+      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
+
+    { ngx_string("lunary_version"), NULL, ngx_http_lunary_variable_version,
+      0, 0, 0 },
+
       ngx_http_null_variable
 };
 
@@ -121,7 +136,7 @@ ngx_http_lunary_get_ctx(ngx_http_request_t *r)
     /* a redirect zeroes the contexts; the latest cleanup comes first */
 
     for (cln = r->pool->cleanup; cln; cln = cln->next) {
-        if (cln->handler == ngx_http_lunary_counters_request) {
+        if (cln->handler == ngx_http_lunary_metrics_request) {
             ctx = cln->data;
 
             if (ctx->request == r) {
@@ -308,6 +323,81 @@ ngx_http_lunary_variable_credential(ngx_http_request_t *r,
 }
 
 
+/* as $upstream_addr: the hosts in the order in which they were asked */
+
+static ngx_int_t
+ngx_http_lunary_variable_addr(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p, *addr;
+    size_t                  len;
+    ngx_uint_t              i;
+    ngx_lunary_query_t     *q;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    if (ctx == NULL || ctx->query.nhosts == 0) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    q = &ctx->query;
+    len = 0;
+
+    for (i = 0; i < q->nhosts; i++) {
+        len += q->hosts[i]->len + 2;
+    }
+
+    addr = ngx_pnalloc(r->pool, len);
+    if (addr == NULL) {
+        return NGX_ERROR;
+    }
+
+    p = addr;
+
+    for (i = 0; i < q->nhosts; i++) {
+        p = ngx_sprintf(p, i ? ", %V" : "%V", q->hosts[i]);
+    }
+
+    return ngx_http_lunary_variable_set(v, addr, p - addr);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_retries(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    u_char                 *p;
+    ngx_http_lunary_ctx_t  *ctx;
+
+    ctx = ngx_http_lunary_get_ctx(r);
+
+    if (ctx == NULL) {
+        v->not_found = 1;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_lunary_variable_set(v, p,
+                                        ngx_sprintf(p, "%ui",
+                                                    ctx->query.retries) - p);
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_version(ngx_http_request_t *r,
+    ngx_http_variable_value_t *v, uintptr_t data)
+{
+    return ngx_http_lunary_variable_set(v, (u_char *) NGINX_LUNARY_VERSION,
+                                        sizeof(NGINX_LUNARY_VERSION) - 1);
+}
+
+
 static ngx_int_t
 ngx_http_lunary_variable_set(ngx_http_variable_value_t *v, u_char *data,
     size_t len)
@@ -359,7 +449,7 @@ ngx_http_lunary_add_time(ngx_msec_t *total, ngx_msec_t ms)
 }
 
 
-/* what was held back when a request failed was never served */
+/* a response that failed before its header was sent had no runs */
 
 ngx_uint_t
 ngx_http_lunary_served(ngx_http_lunary_ctx_t *ctx)

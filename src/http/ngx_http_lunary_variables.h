@@ -1,7 +1,5 @@
 
-/*
- * What a log line can tell of a request: the $lunary_* variables.
- */
+/* the variables $lunary_* */
 
 
 #ifndef _NGX_HTTP_LUNARY_VARIABLES_H_INCLUDED_
@@ -13,14 +11,17 @@
 
 /* the names of the values of ngx_http_lunary_outcome_e, and so on */
 extern ngx_str_t  ngx_http_lunary_outcomes[];
-extern ngx_str_t  ngx_http_lunary_caches[];
 extern ngx_str_t  ngx_http_lunary_credentials[];
+extern ngx_str_t  ngx_http_lunary_caches[];
 
 
 /* registers the variables, at preconfiguration; NGX_OK or NGX_ERROR */
 ngx_int_t ngx_http_lunary_variables(ngx_conf_t *cf);
 
-/* whether the runs that were written went to the client */
+/*
+ * 1 if the runs that were generated are part of a response, complete or not;
+ * 0 if they were discarded for an error response
+ */
 ngx_uint_t ngx_http_lunary_served(ngx_http_lunary_ctx_t *ctx);
 
 /* adds the times of the query that has ended to those of the request */

@@ -644,6 +644,12 @@ ngx_lunary_query_requeue(ngx_lunary_query_t *q)
 
     q->waited += ngx_current_msec - q->sent;
 
+    /* the host did not execute it */
+
+    if (q->nhosts) {
+        q->nhosts--;
+    }
+
     ngx_lunary_query_set_state(q, NGX_LUNARY_QUERY_WAITING);
 }
 

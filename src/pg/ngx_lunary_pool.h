@@ -117,6 +117,8 @@ struct ngx_lunary_query_s {
     ngx_str_t                *hosts[NGX_LUNARY_QUERY_HOSTS];
     ngx_uint_t                nhosts;      /* labels of those it was sent to,
                                               in order */
+    ngx_uint_t                retries;     /* how often it failed and was sent
+                                              again */
 
     ngx_event_t               timer;       /* of the queue */
     ngx_msec_t                queued;      /* when it last was queued */

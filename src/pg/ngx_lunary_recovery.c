@@ -196,6 +196,7 @@ ngx_lunary_recovery_retry(ngx_lunary_query_t *q, ngx_lunary_result_e otherwise)
     (void) ngx_atomic_fetch_add(&q->pool->counts->retries, 1);
 
     q->retried = 1;
+    q->retries++;
     q->fresh = q->pool->serial + 1;
 
     if (q->rows) {
