@@ -321,7 +321,7 @@ ngx_http_lunary_create_loc_conf(ngx_conf_t *cf)
     conf->prepare = NGX_CONF_UNSET_UINT;
     conf->key_cache = NGX_CONF_UNSET_PTR;
     conf->key_valid = NGX_CONF_UNSET_MSEC;
-    conf->jwt_secret = NGX_CONF_UNSET_PTR;
+    conf->jwt_key = NGX_CONF_UNSET_PTR;
     conf->buffer_size = NGX_CONF_UNSET_SIZE;
     conf->buffers_max = NGX_CONF_UNSET_SIZE;
     conf->max_temp_file_size = NGX_CONF_UNSET;
@@ -365,7 +365,7 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_ptr_value(conf->key_cache, prev->key_cache, NULL);
     ngx_conf_merge_msec_value(conf->key_valid, prev->key_valid, 10000);
 
-    ngx_conf_merge_ptr_value(conf->jwt_secret, prev->jwt_secret, NULL);
+    ngx_conf_merge_ptr_value(conf->jwt_key, prev->jwt_key, NULL);
 
     ngx_conf_merge_size_value(conf->buffer_size, prev->buffer_size,
                               64 * 1024);
@@ -945,20 +945,20 @@ ngx_http_lunary_jwt_secret_file(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     ngx_str_t  *value;
 
-    if (llcf->jwt_secret != NGX_CONF_UNSET_PTR) {
+    if (llcf->jwt_key != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
     }
 
     value = cf->args->elts;
 
     if (ngx_strcmp(value[1].data, "off") == 0) {
-        llcf->jwt_secret = NULL;
+        llcf->jwt_key = NULL;
         return NGX_CONF_OK;
     }
 
-    llcf->jwt_secret = ngx_http_lunary_secret(cf, &value[1]);
+    llcf->jwt_key = ngx_http_lunary_secret(cf, &value[1]);
 
-    return llcf->jwt_secret ? NGX_CONF_OK : NGX_CONF_ERROR;
+    return llcf->jwt_key ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
 
 

@@ -10,6 +10,7 @@
 #include "ngx_lunary_value.h"
 #include "ngx_http_lunary_key_cache.h"
 #include "ngx_http_lunary_sql.h"
+#include "ngx_http_lunary_jwt.h"
 #include "ngx_http_lunary_stream.h"
 
 
@@ -91,7 +92,7 @@ typedef struct {
     ngx_shm_zone_t             *key_cache;
     ngx_msec_t                  key_valid;
 
-    ngx_str_t                  *jwt_secret;     /* NULL: no sessions */
+    ngx_http_lunary_jwt_key_t  *jwt_key;    /* NULL: no sessions */
     ngx_uint_t                  sessions_refused;   /* as logged, a worker */
 
     size_t                      buffer_size;    /* lunary_buffers */

@@ -63,7 +63,7 @@ ngx_http_lunary_credential(ngx_http_lunary_ctx_t *ctx)
 
     verdict = ngx_http_lunary_key(ctx, &token);
 
-    if (verdict == NGX_HTTP_LUNARY_KEY_INVALID && ctx->conf->jwt_secret) {
+    if (verdict == NGX_HTTP_LUNARY_KEY_INVALID && ctx->conf->jwt_key) {
         return ngx_http_lunary_session(ctx, &token);
     }
 
@@ -164,8 +164,8 @@ ngx_http_lunary_session(ngx_http_lunary_ctx_t *ctx, ngx_str_t *token)
 
     r = ctx->request;
 
-    result = ngx_http_lunary_jwt_verify(ctx->conf->jwt_secret, token,
-                                        ngx_time(), ctx->session.user);
+    result = ngx_http_lunary_jwt_verify(ctx->conf->jwt_key, token, ngx_time(),
+                                        ctx->session.user);
 
     ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                    "lunary session: %V", &ngx_http_lunary_tokens[result]);

@@ -5,7 +5,6 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include "ngx_http_lunary_jwt.h"
 #include "ngx_lunary_value.h"
 
@@ -13,6 +12,7 @@
 #define NGX_HTTP_LUNARY_JWT_LEN      8192   /* of a token, at most */
 #define NGX_HTTP_LUNARY_JWT_DEPTH    16     /* of its JSON, at most */
 #define NGX_HTTP_LUNARY_JWT_MAC_LEN  32     /* SHA-256 */
+#define NGX_HTTP_LUNARY_JWT_BLOCK    64     /* of SHA-256 */
 
 
 /* the three parts of a token, still encoded */
@@ -25,13 +25,16 @@ typedef struct {
 } ngx_http_lunary_jwt_t;
 
 
+static EVP_MD_CTX *ngx_http_lunary_jwt_begin(u_char *block, u_char pad);
 static ngx_int_t ngx_http_lunary_jwt_split(ngx_str_t *token,
     ngx_http_lunary_jwt_t *jwt);
 static ngx_int_t ngx_http_lunary_jwt_decode(ngx_str_t *text, u_char *dst,
     size_t *len);
 static ngx_int_t ngx_http_lunary_jwt_digit(u_char ch);
-static ngx_int_t ngx_http_lunary_jwt_signature(ngx_str_t *secret,
-    ngx_http_lunary_jwt_t *jwt);
+static ngx_int_t ngx_http_lunary_jwt_signature(
+    ngx_http_lunary_jwt_key_t *key, ngx_http_lunary_jwt_t *jwt);
+static ngx_int_t ngx_http_lunary_jwt_hash(EVP_MD_CTX *hash, EVP_MD_CTX *begun,
+    u_char *p, size_t len, u_char *digest);
 static json_t *ngx_http_lunary_jwt_json(ngx_str_t *text);
 static ngx_uint_t ngx_http_lunary_jwt_depth(u_char *p, size_t len);
 static ngx_int_t ngx_http_lunary_jwt_header(json_t *header);
@@ -40,13 +43,95 @@ static ngx_http_lunary_jwt_e ngx_http_lunary_jwt_claims(json_t *payload,
 
 
 /*
+ * HMAC (RFC 2104).  HMAC() of OpenSSL does all of this anew for each text, and
+ * looks up its algorithms by name
+ */
+
+ngx_int_t
+ngx_http_lunary_jwt_key(ngx_http_lunary_jwt_key_t *key, ngx_str_t *secret)
+{
+    u_char     block[NGX_HTTP_LUNARY_JWT_BLOCK];
+    ngx_int_t  rc;
+
+    ngx_memzero(key, sizeof(ngx_http_lunary_jwt_key_t));
+    ngx_memzero(block, sizeof(block));
+
+    (void) ERR_set_mark();
+
+    rc = NGX_OK;
+
+    if (secret->len <= sizeof(block)) {
+        ngx_memcpy(block, secret->data, secret->len);
+
+    } else if (EVP_Digest(secret->data, secret->len, block, NULL,
+                          EVP_sha256(), NULL)
+               != 1)
+    {
+        rc = NGX_ERROR;
+    }
+
+    key->inner = ngx_http_lunary_jwt_begin(block, 0x36);
+    key->outer = ngx_http_lunary_jwt_begin(block, 0x5c);
+    key->hash = EVP_MD_CTX_new();
+
+    OPENSSL_cleanse(block, sizeof(block));
+
+    if (key->inner == NULL || key->outer == NULL || key->hash == NULL) {
+        rc = NGX_ERROR;
+    }
+
+    (void) ERR_pop_to_mark();
+
+    return rc;
+}
+
+
+static EVP_MD_CTX *
+ngx_http_lunary_jwt_begin(u_char *block, u_char pad)
+{
+    u_char       padded[NGX_HTTP_LUNARY_JWT_BLOCK];
+    EVP_MD_CTX  *hash;
+    ngx_uint_t   i;
+
+    hash = EVP_MD_CTX_new();
+    if (hash == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < sizeof(padded); i++) {
+        padded[i] = block[i] ^ pad;
+    }
+
+    if (EVP_DigestInit_ex(hash, EVP_sha256(), NULL) != 1
+        || EVP_DigestUpdate(hash, padded, sizeof(padded)) != 1)
+    {
+        EVP_MD_CTX_free(hash);
+        hash = NULL;
+    }
+
+    OPENSSL_cleanse(padded, sizeof(padded));
+
+    return hash;
+}
+
+
+void
+ngx_http_lunary_jwt_key_free(ngx_http_lunary_jwt_key_t *key)
+{
+    EVP_MD_CTX_free(key->inner);
+    EVP_MD_CTX_free(key->outer);
+    EVP_MD_CTX_free(key->hash);
+}
+
+
+/*
  * The signature is checked first: the JSON parser gets nothing that the owner
  * of the secret has not signed.
  */
 
 ngx_http_lunary_jwt_e
-ngx_http_lunary_jwt_verify(ngx_str_t *secret, ngx_str_t *token, time_t now,
-    u_char *user)
+ngx_http_lunary_jwt_verify(ngx_http_lunary_jwt_key_t *key, ngx_str_t *token,
+    time_t now, u_char *user)
 {
     json_t                 *json;
     ngx_int_t               rc;
@@ -54,7 +139,7 @@ ngx_http_lunary_jwt_verify(ngx_str_t *secret, ngx_str_t *token, time_t now,
     ngx_http_lunary_jwt_t   jwt;
 
     if (ngx_http_lunary_jwt_split(token, &jwt) != NGX_OK
-        || ngx_http_lunary_jwt_signature(secret, &jwt) != NGX_OK)
+        || ngx_http_lunary_jwt_signature(key, &jwt) != NGX_OK)
     {
         return NGX_HTTP_LUNARY_JWT_INVALID;
     }
@@ -182,13 +267,13 @@ ngx_http_lunary_jwt_digit(u_char ch)
 
 
 static ngx_int_t
-ngx_http_lunary_jwt_signature(ngx_str_t *secret, ngx_http_lunary_jwt_t *jwt)
+ngx_http_lunary_jwt_signature(ngx_http_lunary_jwt_key_t *key,
+    ngx_http_lunary_jwt_t *jwt)
 {
-    size_t        len;
-    u_char       *p, mac[EVP_MAX_MD_SIZE];
-    u_char        signature[NGX_HTTP_LUNARY_JWT_MAC_LEN];
-    ngx_int_t     rc;
-    unsigned int  n;
+    size_t     len;
+    u_char     mac[NGX_HTTP_LUNARY_JWT_MAC_LEN];
+    u_char     signature[NGX_HTTP_LUNARY_JWT_MAC_LEN];
+    ngx_int_t  rc;
 
     /* 43 digits are 32 bytes; the text of no other length is decoded */
 
@@ -203,20 +288,46 @@ ngx_http_lunary_jwt_signature(ngx_str_t *secret, ngx_http_lunary_jwt_t *jwt)
 
     (void) ERR_set_mark();
 
-    p = HMAC(EVP_sha256(), secret->data, (int) secret->len, jwt->input.data,
-             jwt->input.len, mac, &n);
+    rc = ngx_http_lunary_jwt_hash(key->hash, key->inner, jwt->input.data,
+                                  jwt->input.len, mac);
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_lunary_jwt_hash(key->hash, key->outer, mac, sizeof(mac),
+                                      mac);
+    }
 
     (void) ERR_pop_to_mark();
 
-    if (p == NULL || n != NGX_HTTP_LUNARY_JWT_MAC_LEN) {
-        return NGX_ERROR;
+    if (rc == NGX_OK && CRYPTO_memcmp(mac, signature, sizeof(mac)) != 0) {
+        rc = NGX_DECLINED;
     }
-
-    rc = CRYPTO_memcmp(mac, signature, n) == 0 ? NGX_OK : NGX_DECLINED;
 
     /* what would sign the text that somebody has sent */
 
     OPENSSL_cleanse(mac, sizeof(mac));
+
+    return rc;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_jwt_hash(EVP_MD_CTX *hash, EVP_MD_CTX *begun, u_char *p,
+    size_t len, u_char *digest)
+{
+    ngx_int_t  rc;
+
+    rc = NGX_OK;
+
+    if (EVP_MD_CTX_copy_ex(hash, begun) != 1
+        || EVP_DigestUpdate(hash, p, len) != 1
+        || EVP_DigestFinal_ex(hash, digest, NULL) != 1)
+    {
+        rc = NGX_ERROR;
+    }
+
+    /* overwrites the copy */
+
+    (void) EVP_MD_CTX_reset(hash);
 
     return rc;
 }

@@ -8,6 +8,16 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include <openssl/evp.h>
+
+
+/* a secret as HMAC-SHA256 uses it: both of its hashes, begun with the secret */
+
+typedef struct {
+    EVP_MD_CTX  *inner;
+    EVP_MD_CTX  *outer;
+    EVP_MD_CTX  *hash;          /* copied from these for each token */
+} ngx_http_lunary_jwt_key_t;
 
 
 /* what a token is worth */
@@ -20,12 +30,21 @@ typedef enum {
 
 
 /*
- * Checks a token: JWS in its compact form, HS256 under "secret".  "now" is in
+ * Makes the key of a secret, which is not needed afterwards.  NGX_OK, or
+ * NGX_ERROR: no memory, or no SHA-256 in OpenSSL.  Either way the key is to be
+ * freed, which overwrites it.
+ */
+ngx_int_t ngx_http_lunary_jwt_key(ngx_http_lunary_jwt_key_t *key,
+    ngx_str_t *secret);
+void ngx_http_lunary_jwt_key_free(ngx_http_lunary_jwt_key_t *key);
+
+/*
+ * Checks a token: JWS in its compact form, HS256 under "key".  "now" is in
  * seconds since the epoch.  Where the token is VALID, "user" is the 16 bytes
  * of its user's UUID; else it is undefined.  A lack of memory is INVALID.
  */
-ngx_http_lunary_jwt_e ngx_http_lunary_jwt_verify(ngx_str_t *secret,
-    ngx_str_t *token, time_t now, u_char *user);
+ngx_http_lunary_jwt_e ngx_http_lunary_jwt_verify(
+    ngx_http_lunary_jwt_key_t *key, ngx_str_t *token, time_t now, u_char *user);
 
 
 #endif /* _NGX_HTTP_LUNARY_JWT_H_INCLUDED_ */

@@ -64,11 +64,17 @@ fuzz_verify(u_char *p, size_t len, time_t now)
     ngx_str_t               secret = ngx_string(FUZZ_SECRET), token;
     ngx_http_lunary_jwt_e   result;
 
+    static ngx_http_lunary_jwt_key_t  key;
+
+    if (key.hash == NULL) {
+        fuzz_must(ngx_http_lunary_jwt_key(&key, &secret) == NGX_OK);
+    }
+
     token.data = p;
     token.len = len;
 
     user = unit_alloc(NGX_LUNARY_UUID_LEN);
-    result = ngx_http_lunary_jwt_verify(&secret, &token, now, user);
+    result = ngx_http_lunary_jwt_verify(&key, &token, now, user);
     free(user);
 
     return result;

@@ -47,6 +47,7 @@ static void test_texts(void);
 static void test_parts(void);
 static void test_signatures(void);
 static void test_algorithms(void);
+static void test_keys(void);
 static void test_lengths(void);
 static void test_depth(void);
 static void test_times(void);
@@ -71,6 +72,9 @@ static const u_char  test_user[] = {
     0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef,
     0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef
 };
+
+
+static ngx_http_lunary_jwt_key_t  test_key;
 
 
 static const char  test_digits[] =
@@ -440,6 +444,54 @@ test_algorithms(void)
 }
 
 
+/* secrets of each length, by OpenSSL's own HMAC() */
+
+static void
+test_keys(void)
+{
+    char                        text[TEST_LEN], secret[201];
+    size_t                      len, i;
+    u_char                      user[NGX_LUNARY_UUID_LEN];
+    ngx_str_t                   value, token;
+    ngx_uint_t                  ok;
+    ngx_http_lunary_jwt_key_t   key;
+
+    ok = 1;
+
+    for (i = 0; i < sizeof(secret); i++) {
+        secret[i] = (char) (unit_random(255) + 1);
+    }
+
+    for (i = 1; i < sizeof(secret); i++) {
+        value.data = unit_copy(secret + sizeof(secret) - 1 - i, i);
+        value.len = i;
+        secret[sizeof(secret) - 1] = '\0';
+
+        len = test_token(HEADER, PAYLOAD, text);
+        len = test_sign(EVP_sha256(), secret + sizeof(secret) - 1 - i, text,
+                        strrchr(text, '.') - text);
+        token.data = (u_char *) text;
+        token.len = len;
+
+        ok &= ngx_http_lunary_jwt_key(&key, &value) == NGX_OK;
+        free(value.data);
+
+        ok &= ngx_http_lunary_jwt_verify(&key, &token, TEST_NOW, user)
+              == VALID;
+        text[10] ^= 1;
+        ok &= ngx_http_lunary_jwt_verify(&key, &token, TEST_NOW, user)
+              == INVALID;
+        text[10] ^= 1;
+        ok &= ngx_http_lunary_jwt_verify(&key, &token, TEST_NOW, user)
+              == VALID;
+
+        ngx_http_lunary_jwt_key_free(&key);
+    }
+
+    (void) unit_ok(ok, "secrets of 1 to 200 bytes");
+}
+
+
 static void
 test_lengths(void)
 {
@@ -781,22 +833,18 @@ static ngx_http_lunary_jwt_e
 test_verify(const char *text, size_t len, time_t now)
 {
     u_char                 *user;
-    ngx_str_t               secret, token;
+    ngx_str_t               token;
     ngx_http_lunary_jwt_e   result;
-
-    secret.len = sizeof(SECRET) - 1;
-    secret.data = unit_copy(SECRET, secret.len);
 
     token.len = len;
     token.data = unit_copy(text, len);
 
     user = unit_alloc(NGX_LUNARY_UUID_LEN);
 
-    result = ngx_http_lunary_jwt_verify(&secret, &token, now, user);
+    result = ngx_http_lunary_jwt_verify(&test_key, &token, now, user);
 
     free(user);
     free(token.data);
-    free(secret.data);
 
     return result;
 }
@@ -814,7 +862,7 @@ test_is(const char *text, size_t len, ngx_http_lunary_jwt_e result,
     const char *name)
 {
     u_char                  user[NGX_LUNARY_UUID_LEN];
-    ngx_str_t               secret = ngx_string(SECRET), token;
+    ngx_str_t               token;
     ngx_uint_t              ok;
     ngx_http_lunary_jwt_e   got;
 
@@ -824,7 +872,7 @@ test_is(const char *text, size_t len, ngx_http_lunary_jwt_e result,
 
     token.data = (u_char *) text;
     token.len = len;
-    got = ngx_http_lunary_jwt_verify(&secret, &token, TEST_NOW, user);
+    got = ngx_http_lunary_jwt_verify(&test_key, &token, TEST_NOW, user);
 
     ok &= got == result;
     ok &= got != VALID || ngx_memcmp(user, test_user, sizeof(user)) == 0;
@@ -836,7 +884,12 @@ test_is(const char *text, size_t len, ngx_http_lunary_jwt_e result,
 int
 main(void)
 {
+    ngx_str_t  secret = ngx_string(SECRET);
+
     unit_seed();
+
+    (void) unit_ok(ngx_http_lunary_jwt_key(&test_key, &secret) == NGX_OK,
+                   "a key");
 
     test_headers();
     test_payloads();
@@ -844,6 +897,7 @@ main(void)
     test_parts();
     test_signatures();
     test_algorithms();
+    test_keys();
     test_lengths();
     test_depth();
     test_times();
@@ -852,6 +906,8 @@ main(void)
     test_mutations();
     test_bytes();
     test_signed();
+
+    ngx_http_lunary_jwt_key_free(&test_key);
 
     return unit_done();
 }
