@@ -274,7 +274,8 @@ ngx_lunary_conn_opened(ngx_lunary_conn_t *c)
 
     c->retire = 0;
 
-    ngx_lunary_pipeline_probe(c);
+    ngx_lunary_pipeline_ask(c, NGX_LUNARY_ENTRY_PROBE, 0,
+                            c->pool->conf.sql->probe);
 }
 
 
@@ -356,7 +357,8 @@ ngx_lunary_conn_set(ngx_lunary_conn_t *c)
     for (i = 0; i < NGX_LUNARY_NSETTINGS; i++) {
 
         if (ngx_lunary_pg_version(&c->pg) >= ngx_lunary_settings[i].version) {
-            ngx_lunary_pipeline_setting(c, i, ngx_lunary_settings[i].sql);
+            ngx_lunary_pipeline_ask(c, NGX_LUNARY_ENTRY_SETTING, i,
+                                    ngx_lunary_settings[i].sql);
         }
     }
 }
@@ -424,7 +426,7 @@ ngx_lunary_conn_check(ngx_lunary_conn_t *c)
     c->deadline = ngx_current_msec + c->pool->conf.connect_timeout;
     ngx_lunary_conn_schedule(c);
 
-    ngx_lunary_pipeline_check(c);
+    ngx_lunary_pipeline_ask(c, NGX_LUNARY_ENTRY_CHECK, 0, NULL);
 }
 
 

@@ -190,36 +190,14 @@ ngx_lunary_pipeline_write(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 
 
 void
-ngx_lunary_pipeline_probe(ngx_lunary_conn_t *c)
+ngx_lunary_pipeline_ask(ngx_lunary_conn_t *c, ngx_lunary_entry_e kind,
+    ngx_uint_t number, const char *sql)
 {
-    (void) ngx_lunary_pipeline_push(c, NGX_LUNARY_ENTRY_PROBE, NULL);
+    ngx_lunary_pipeline_push(c, kind, NULL)->number = number;
 
-    if (ngx_lunary_pg_query_pid(&c->pg, c->pool->conf.sql->probe) == NGX_OK) {
+    if (sql == NULL || ngx_lunary_pg_query_pid(&c->pg, sql) == NGX_OK) {
         (void) ngx_lunary_pg_sync(&c->pg);
     }
-}
-
-
-void
-ngx_lunary_pipeline_setting(ngx_lunary_conn_t *c, ngx_uint_t number,
-    const char *sql)
-{
-    ngx_lunary_entry_t  *e;
-
-    e = ngx_lunary_pipeline_push(c, NGX_LUNARY_ENTRY_SETTING, NULL);
-    e->number = number;
-
-    if (ngx_lunary_pg_query_pid(&c->pg, sql) == NGX_OK) {
-        (void) ngx_lunary_pg_sync(&c->pg);
-    }
-}
-
-
-void
-ngx_lunary_pipeline_check(ngx_lunary_conn_t *c)
-{
-    (void) ngx_lunary_pipeline_push(c, NGX_LUNARY_ENTRY_CHECK, NULL);
-    (void) ngx_lunary_pg_sync(&c->pg);
 }
 
 
@@ -544,7 +522,7 @@ ngx_lunary_pipeline_is_quick(ngx_lunary_conn_t *c)
      * where queries were slow of late the next one is likely to be slow, too
      */
 
-    return !c->retire && !c->pg.paused
+    return c->state == NGX_LUNARY_CONN_BUSY && !c->retire && !c->pg.paused
            && ngx_lunary_conn_is_own(c)
            && c->pool->pace <= 16 * NGX_LUNARY_SLOW / 2
            && !ngx_lunary_passed(ngx_lunary_pipeline_slow_time(c));
@@ -557,14 +535,6 @@ ngx_lunary_pipeline_is_full(ngx_lunary_conn_t *c)
     /* whether a statement can be prepared is known before others count on it */
 
     return c->nentries == NGX_LUNARY_DEPTH || c->preparing;
-}
-
-
-ngx_uint_t
-ngx_lunary_pipeline_is_blocked(ngx_lunary_conn_t *c)
-{
-    return c->nentries > 1
-           && ngx_lunary_passed(ngx_lunary_pipeline_slow_time(c));
 }
 
 

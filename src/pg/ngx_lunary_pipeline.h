@@ -54,11 +54,12 @@ typedef struct {
  */
 ngx_int_t ngx_lunary_pipeline_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 
-/* send what prepares a session, or a Sync; a failure comes as a lost session */
-void ngx_lunary_pipeline_probe(ngx_lunary_conn_t *c);
-void ngx_lunary_pipeline_setting(ngx_lunary_conn_t *c, ngx_uint_t number,
-    const char *sql);
-void ngx_lunary_pipeline_check(ngx_lunary_conn_t *c);
+/*
+ * sends a probe, the setting of that number, or with NULL a Sync alone; a
+ * failure comes as a lost session
+ */
+void ngx_lunary_pipeline_ask(ngx_lunary_conn_t *c, ngx_lunary_entry_e kind,
+    ngx_uint_t number, const char *sql);
 
 /*
  * takes a result.  NGX_OK; NGX_DONE: the connection is to be closed, for it is
@@ -79,9 +80,6 @@ void ngx_lunary_pipeline_move(ngx_lunary_conn_t *c);
 /* 1: another query may be sent behind, if there is room */
 ngx_uint_t ngx_lunary_pipeline_is_quick(ngx_lunary_conn_t *c);
 
-/* 1: the head is slow and others are behind it */
-ngx_uint_t ngx_lunary_pipeline_is_blocked(ngx_lunary_conn_t *c);
-
 /* 1: no room for another query for now */
 ngx_uint_t ngx_lunary_pipeline_is_full(ngx_lunary_conn_t *c);
 
@@ -89,8 +87,10 @@ ngx_uint_t ngx_lunary_pipeline_is_full(ngx_lunary_conn_t *c);
 void ngx_lunary_pipeline_pause(ngx_lunary_conn_t *c);
 void ngx_lunary_pipeline_resume(ngx_lunary_conn_t *c);
 
-/* when the head is slow (milliseconds); handles that, and its deadline */
+/* the time from which on the head is slow */
 ngx_msec_t ngx_lunary_pipeline_slow_time(ngx_lunary_conn_t *c);
+
+/* that time, or the head's deadline, may have passed */
 void ngx_lunary_pipeline_timeout(ngx_lunary_conn_t *c);
 
 /* the session is gone: requeues or retries what was sent on it */

@@ -13,7 +13,7 @@
 #define NGX_LUNARY_EAGER  2
 
 
-static ngx_int_t ngx_lunary_pool_start_primary(ngx_lunary_pool_t *pool,
+static ngx_int_t ngx_lunary_pool_init(ngx_lunary_pool_t *pool,
     ngx_cycle_t *cycle);
 static void ngx_lunary_pool_posted(ngx_event_t *ev);
 static void ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool);
@@ -30,14 +30,50 @@ static void ngx_lunary_query_enqueue(ngx_lunary_query_t *q);
 static void ngx_lunary_query_timer(ngx_event_t *ev);
 
 
-#define ngx_lunary_pool_for(pool, state, item)                                \
-    for (item = ngx_queue_head(&(pool)->states[state]);                       \
-         item != ngx_queue_sentinel(&(pool)->states[state]);                  \
-         item = ngx_queue_next(item))
-
+/* what confirms a standby's word is a pool of one connection, made on demand */
 
 ngx_int_t
 ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
+{
+    const char         *session;
+    ngx_lunary_pool_t  *primary;
+
+    session = pool->conf.session;
+
+    if (ngx_lunary_pool_init(pool, cycle) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (!ngx_lunary_conninfo_is_multiple(pool->conf.conninfo)
+        || (session && ngx_strcmp(session, "any") != 0
+            && ngx_strcmp(session, "prefer-standby") != 0))
+    {
+        return NGX_OK;
+    }
+
+    primary = ngx_pcalloc(cycle->pool, sizeof(ngx_lunary_pool_t));
+    if (primary == NULL) {
+        return NGX_ERROR;
+    }
+
+    primary->conf = pool->conf;
+    primary->conf.session = "read-write";
+    primary->conf.max = 1;
+    primary->conf.connecting = 1;
+    primary->counts = pool->counts;
+    primary->gauges = pool->gauges;
+    primary->unreachable = &primary->no_primary;
+    primary->host_counts = pool->host_counts;
+    primary->confirms = 1;
+
+    pool->primary = primary;
+
+    return ngx_lunary_pool_init(primary, cycle);
+}
+
+
+static ngx_int_t
+ngx_lunary_pool_init(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
 {
     ngx_uint_t          i;
     ngx_lunary_conn_t  *c;
@@ -115,46 +151,7 @@ ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
         ngx_add_timer(&pool->reconnect, 1);
     }
 
-    return ngx_lunary_pool_start_primary(pool, cycle);
-}
-
-
-/* what confirms a standby's word is a pool of one connection, made on demand */
-
-static ngx_int_t
-ngx_lunary_pool_start_primary(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
-{
-    const char         *session;
-    ngx_lunary_pool_t  *primary;
-
-    session = pool->conf.session;
-
-    if (pool->confirms
-        || !ngx_lunary_conninfo_is_multiple(pool->conf.conninfo)
-        || (session && ngx_strcmp(session, "any") != 0
-            && ngx_strcmp(session, "prefer-standby") != 0))
-    {
-        return NGX_OK;
-    }
-
-    primary = ngx_pcalloc(cycle->pool, sizeof(ngx_lunary_pool_t));
-    if (primary == NULL) {
-        return NGX_ERROR;
-    }
-
-    primary->conf = pool->conf;
-    primary->conf.session = "read-write";
-    primary->conf.max = 1;
-    primary->conf.connecting = 1;
-    primary->counts = pool->counts;
-    primary->gauges = pool->gauges;
-    primary->unreachable = &primary->no_primary;
-    primary->host_counts = pool->host_counts;
-    primary->confirms = 1;
-
-    pool->primary = primary;
-
-    return ngx_lunary_pool_start(primary, cycle);
+    return NGX_OK;
 }
 
 
@@ -163,17 +160,12 @@ ngx_lunary_pool_stop(ngx_lunary_pool_t *pool)
 {
     ngx_uint_t  i;
 
-    if (pool->conns == NULL) {
-        return;
-    }
+    for ( /* void */ ; pool && pool->conns; pool = pool->primary) {
 
-    if (pool->primary) {
-        ngx_lunary_pool_stop(pool->primary);
-    }
-
-    for (i = 0; i < pool->conf.max; i++) {
-        ngx_lunary_attempt_stop(&pool->conns[i].attempt);
-        ngx_lunary_pg_close(&pool->conns[i].pg);
+        for (i = 0; i < pool->conf.max; i++) {
+            ngx_lunary_attempt_stop(&pool->conns[i].attempt);
+            ngx_lunary_pg_close(&pool->conns[i].pg);
+        }
     }
 }
 
@@ -336,7 +328,7 @@ ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
 static void
 ngx_lunary_pool_unblock(ngx_lunary_pool_t *pool)
 {
-    ngx_queue_t        *item;
+    ngx_uint_t          i;
     ngx_lunary_conn_t  *c;
 
     if (pool->nstates[NGX_LUNARY_CONN_IDLE] == 0
@@ -345,11 +337,12 @@ ngx_lunary_pool_unblock(ngx_lunary_pool_t *pool)
         return;
     }
 
-    ngx_lunary_pool_for(pool, NGX_LUNARY_CONN_BUSY, item) {
+    for (i = 0; i < pool->conf.max; i++) {
+        c = &pool->conns[i];
 
-        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
-
-        if (ngx_lunary_pipeline_is_blocked(c)) {
+        if (c->state == NGX_LUNARY_CONN_BUSY
+            && ngx_lunary_passed(ngx_lunary_pipeline_slow_time(c)))
+        {
             ngx_lunary_pipeline_move(c);
         }
     }
@@ -364,7 +357,7 @@ ngx_lunary_pool_unblock(ngx_lunary_pool_t *pool)
 static ngx_lunary_conn_t *
 ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
 {
-    ngx_queue_t        *item;
+    ngx_uint_t          i;
     ngx_lunary_conn_t  *c, *idle, *best;
 
     idle = ngx_lunary_pool_idle(pool, q->fresh);
@@ -375,9 +368,8 @@ ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
 
     best = NULL;
 
-    ngx_lunary_pool_for(pool, NGX_LUNARY_CONN_BUSY, item) {
-
-        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+    for (i = 0; i < pool->conf.max; i++) {
+        c = &pool->conns[i];
 
         if (c->serial < q->fresh || !ngx_lunary_pipeline_is_quick(c)) {
             continue;
@@ -403,11 +395,15 @@ ngx_lunary_pool_pick(ngx_lunary_pool_t *pool, ngx_lunary_query_t *q)
 static ngx_lunary_conn_t *
 ngx_lunary_pool_idle(ngx_lunary_pool_t *pool, ngx_uint_t serial)
 {
-    ngx_queue_t        *item;
+    ngx_queue_t        *item, *idle;
     ngx_lunary_conn_t  *c;
 
-    ngx_lunary_pool_for(pool, NGX_LUNARY_CONN_IDLE, item) {
+    idle = &pool->states[NGX_LUNARY_CONN_IDLE];
 
+    for (item = ngx_queue_head(idle);
+         item != ngx_queue_sentinel(idle);
+         item = ngx_queue_next(item))
+    {
         c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
 
         if (c->serial >= serial && !c->retire) {
@@ -424,16 +420,14 @@ ngx_lunary_pool_idle(ngx_lunary_pool_t *pool, ngx_uint_t serial)
 static ngx_uint_t
 ngx_lunary_pool_need(ngx_lunary_pool_t *pool)
 {
-    ngx_uint_t          quick, shared;
-    ngx_queue_t        *item;
+    ngx_uint_t          i, quick, shared;
     ngx_lunary_conn_t  *c;
 
     quick = 0;
     shared = (pool->nwaiting != 0);
 
-    ngx_lunary_pool_for(pool, NGX_LUNARY_CONN_BUSY, item) {
-
-        c = ngx_queue_data(item, ngx_lunary_conn_t, queue);
+    for (i = 0; i < pool->conf.max; i++) {
+        c = &pool->conns[i];
 
         if (ngx_lunary_pipeline_is_quick(c)) {
             quick = 1;
