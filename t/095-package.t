@@ -105,6 +105,9 @@ ok $has{$_}, "/$_" for
     -e "$top/README.md" ? ($has{"$doc/README.md"} ? "$doc/README.md"
                                                   : "$doc/README.md.gz") : ();
 
+ok +(grep { m{^\Q$doc\E/in-front-of-lunary\.md(?:\.gz)?$} } keys %has),
+    'what drop-in.conf refers to';
+
 run_cmd('dpkg-deb', '-x', $deb, "$dir/root");
 
 ($status, my $strings) = run_cmd('grep', '-c', '-a', '-F', $top,
