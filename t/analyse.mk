@@ -7,7 +7,7 @@ TOP     = ..
 include unit/nginx.mk
 
 INCS   += -I $(TREE)/src/http -I $(TREE)/src/http/modules \
-          -I $(TREE)/src/http/v2 \
+          -I $(TREE)/src/http/v2 -I $(TREE)/src/http/v3 \
           $(shell pkg-config --cflags-only-I libpq jansson libcrypto)
 SOURCES = $(wildcard $(TOP)/*.c $(TOP)/src/*/*.c)
 
