@@ -93,6 +93,8 @@ static ngx_http_lunary_metric_t  ngx_http_lunary_totals[] = {
       "Requests sent to the database a second time." },
     { "cancels", offsetof(ngx_http_lunary_metrics_t, counts.cancels),
       "Queries stopped for their client or their time." },
+    { "unconfirmed", offsetof(ngx_http_lunary_metrics_t, counts.unconfirmed),
+      "Rows missing on a standby for which no primary could be asked." },
     { NULL, 0, NULL }
 };
 
