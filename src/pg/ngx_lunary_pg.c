@@ -361,7 +361,7 @@ ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name, const char *sql,
 
 
 ngx_int_t
-ngx_lunary_pg_query_pid(ngx_lunary_pg_t *pg, const char *sql)
+ngx_lunary_pg_query_pid(ngx_lunary_pg_t *pg, const char *sql, ngx_uint_t own)
 {
     static const Oid  type = NGX_LUNARY_PG_INT4_OID;
     static const int  length = 4;
@@ -370,7 +370,7 @@ ngx_lunary_pg_query_pid(ngx_lunary_pg_t *pg, const char *sql)
     uint32_t     pid;
     const char  *value;
 
-    pid = htonl((uint32_t) PQbackendPID(pg->conn));
+    pid = own ? htonl((uint32_t) PQbackendPID(pg->conn)) : 0;
     value = (const char *) &pid;
 
     return PQsendQueryParams(pg->conn, sql, 1, &type, &value, &length, &format,

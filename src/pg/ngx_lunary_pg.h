@@ -71,8 +71,12 @@ ngx_int_t ngx_lunary_pg_prepare(ngx_lunary_pg_t *pg, const char *name,
 ngx_int_t ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name,
     const char *sql, ngx_uint_t nparams, u_char *const *params);
 
-/* the same for a text whose only parameter is PQbackendPID(), as int4 */
-ngx_int_t ngx_lunary_pg_query_pid(ngx_lunary_pg_t *pg, const char *sql);
+/*
+ * the same for a text whose only parameter, an int4, is PQbackendPID(), or 0
+ * with "own" 0
+ */
+ngx_int_t ngx_lunary_pg_query_pid(ngx_lunary_pg_t *pg, const char *sql,
+    ngx_uint_t own);
 
 /*
  * adds a Sync and sends all.  An error does not reach over a Sync, and the

@@ -193,9 +193,15 @@ void
 ngx_lunary_pipeline_ask(ngx_lunary_conn_t *c, ngx_lunary_entry_e kind,
     ngx_uint_t number, const char *sql)
 {
+    ngx_uint_t  own;
+
     ngx_lunary_pipeline_push(c, kind, NULL)->number = number;
 
-    if (sql == NULL || ngx_lunary_pg_query_pid(&c->pg, sql) == NGX_OK) {
+    /* with "lunary_prepare off" no session counts as our own */
+
+    own = (c->pool->conf.prepare != NGX_LUNARY_PREPARE_OFF);
+
+    if (sql == NULL || ngx_lunary_pg_query_pid(&c->pg, sql, own) == NGX_OK) {
         (void) ngx_lunary_pg_sync(&c->pg);
     }
 }

@@ -292,6 +292,10 @@ ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
     ngx_lunary_conn_t   *c;
     ngx_lunary_query_t  *q;
 
+    if (pool->outdated) {
+        ngx_lunary_recovery_renew(pool);
+    }
+
     ngx_lunary_pool_unblock(pool);
 
     item = ngx_queue_head(&pool->waiting);

@@ -32,7 +32,8 @@ struct ngx_lunary_sql_s {
 
     /*
      * asked once per connection, returns one row; its only parameter, $1, is
-     * PQbackendPID() of the connection as int4
+     * PQbackendPID() of the connection as int4, or 0 if nothing may be left in
+     * the session
      */
     const char               *probe;
 
@@ -264,6 +265,8 @@ struct ngx_lunary_pool_s {
                                                     pool confirms */
     unsigned                  confirms:1;        /* is the "primary" of one */
     unsigned                  down:1;
+    unsigned                  outdated:1;        /* the sessions are renewed
+                                                    soon */
     unsigned                  unprepared:1;      /* a pooler does not carry
                                                     prepared statements */
 };

@@ -243,8 +243,11 @@ ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool)
     if (pool->renewed
         && ngx_current_msec - pool->renewed_time < NGX_LUNARY_RENEW_PACE)
     {
+        pool->outdated = 1;
         return;
     }
+
+    pool->outdated = 0;
 
     pool->renewed = pool->serial + 1;
     pool->renewed_time = ngx_current_msec;

@@ -33,7 +33,7 @@ void ngx_lunary_recovery_refused(ngx_lunary_conn_t *c);
 void ngx_lunary_recovery_unreachable(ngx_lunary_conn_t *c);
 void ngx_lunary_recovery_connected(ngx_lunary_conn_t *c);
 
-/* retires all sessions, but not more often than once a second */
+/* retires all sessions, a second after the last time at the earliest */
 void ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool);
 
 
