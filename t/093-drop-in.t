@@ -260,6 +260,22 @@ ok $client->get("$uri$in_alpha", Authorization => 'Bearer '
     'another secret: the backend decides';
 
 
+# a response that the browser has
+
+for my $as (\@bearer, \@session) {
+    for my $encoding ([], ['Accept-Encoding' => 'gzip']) {
+        my @ask = ("$uri$in_alpha", @$as, @page, @$encoding);
+        my $etag = $client->get(@ask)->{header}{etag} // '';
+
+        like $etag, qr/^W\/"/, 'a validator';
+        $answer = $client->get(@ask, 'If-None-Match' => $etag);
+        is $answer->{status}, 304, 'a response that still holds: 304';
+        from_module($answer, '304');
+        is $answer->{header}{etag}, $etag, 'with its validator';
+    }
+}
+
+
 # what a page asks for before it knows its run
 
 $answer = $client->get(related_uri('undefined') . '?projectId=1', @page,
