@@ -190,6 +190,8 @@ while ($text =~ /^# (.+)\n(curl .+)$/mg) {
 }
 
 is @samples, 6, 'six samples are printed';
+like `curl -sf ${base}status 2>&1`, qr/<title>Related runs: status</,
+    'the page of what is counted is there';
 
 for my $sample (@samples) {
     my $json = `$sample->{curl} -s -f 2>&1`;

@@ -224,7 +224,7 @@ if [ ${#dir} -gt 80 ] || ! "${as_owner[@]}" test -r "$dir"; then
     chmod 755 "$dir"
 fi
 
-mkdir "$dir/data" "$dir/run" "$dir/logs" "$dir/temp" "$dir/page"
+mkdir -p "$dir/data" "$dir/run" "$dir/logs" "$dir/temp" "$dir/page/demo"
 chmod 700 "$dir/data"
 chown "$owner:" "$dir/data" "$dir/run"
 
@@ -284,9 +284,9 @@ sql -d lunary < "$here/traces.sql"
 sql -d lunary < "$here/role.sql"
 
 
-# nginx, with the paths of this run; the page is copied, for the workers may
-# not be allowed to read where this is checked out, and gets a session that is
-# signed with a secret of this run
+# nginx, with the paths of this run; the pages are copied, for the workers may
+# not be allowed to read where this is checked out, and one gets a session that
+# is signed with a secret of this run
 
 log=logs/stderr
 secret=$(openssl rand -hex 32)
@@ -296,8 +296,9 @@ session=$(session_token "$secret" "$user")
 
 (umask 077; say "$secret" > "$dir/jwt_secret")
 sed "s|^const SESSION = '';|const SESSION = '$session';|" \
-    "$here/index.html" > "$dir/page/index.html"
-chmod 644 "$dir/page/index.html"
+    "$here/index.html" > "$dir/page/demo/index.html"
+cp "$top/conf/status.html" "$dir/page/"
+chmod 644 "$dir/page/demo/index.html" "$dir/page/status.html"
 cp "$top/conf/demo.conf" "$dir/nginx.conf"
 
 set_path 'modules/ngx_http_lunary_module.so' "$MODULE"
@@ -312,7 +313,7 @@ case "$HOST" in
 esac
 
 set_path '127.0.0.1:8080' "$at"
-set_path 'conf/demo;' "$dir/page;"
+set_path ' conf;' " $dir/page;"
 set_path '/etc/nginx/lunary/jwt_secret' "$dir/jwt_secret"
 
 "$NGINX" -e "$dir/logs/error.log" -p "$dir" -c "$dir/nginx.conf" \
@@ -344,6 +345,7 @@ sed -n 's/^-- sample: \([^ ]*\) .*/\1/p' "$here/traces.sql" | head -n 1 \
       done
 say "The same as a picture:  http://$local/"
 say "What is counted:        http://$local/metrics"
+say "That as a picture:      http://$local/status"
 
 if [ "$local" != "$at" ]; then
     say "From other machines: the same with an address of this one."
