@@ -83,7 +83,7 @@ my %fault = (
                   config => 'lunary_buffers 4k max=16k;'
                             . 'lunary_max_temp_file_size 0;',
                   client => \&slow_client,
-                  meanwhile => sub { terminate('cut'); sleep 0.3 } },
+                  meanwhile => sub { terminate('cut', 'Client'); sleep 0.3 } },
     late     => { alert => 'LunaryTimeouts', ask => $run, pause => 0.1,
                   config => 'lunary_query_timeout 300ms;',
                   meanwhile => sub { lock_for('late', 60) } },
@@ -91,7 +91,7 @@ my %fault = (
                   meanwhile => sub { lock_for('held', 2); sleep 0.2 } },
     lost     => { alert => 'LunaryUnavailable', ask => $run, pause => 0.1,
                   meanwhile => sub { lock_for('lost', 1,
-                      sub { terminate('lost') }) } },
+                      sub { terminate('lost', 'Lock') }) } },
     keys     => { alert => 'LunaryKeysRefused', ask => $run, pause => 0.02,
                   key => sub { sprintf 'dddddddd-0000-4000-8000-%012x',
                                rand 2 ** 40 } },
@@ -104,12 +104,13 @@ sub sql {
     $pg->dbh($db)->do($_) for @sql;
 }
 
+# the sessions that run a query of a request, and none that is being made
 sub terminate {
-    my ($db) = @_;
+    my ($db, $wait) = @_;
 
     $pg->dbh($db)->do(q{select pg_terminate_backend(pid) from pg_stat_activity
-        where usename = 'lunary_ro' and state = 'active' and datname = ?},
-        undef, $db);
+        where usename = 'lunary_ro' and state = 'active' and datname = ?
+        and wait_event_type = ?}, undef, $db, $wait);
 }
 
 sub lock_for {
