@@ -17,7 +17,7 @@ use Lunary::ConfFile qw( conf_nginx serves status );
 use Lunary::Pg;
 use Lunary::PgBouncer;
 use Lunary::Test;
-use Lunary::System qw( free_port run_cmd write_file );
+use Lunary::System qw( free_port run_cmd tmpdir write_file );
 
 my $pg = pg();
 my $uri = related_uri(101);
@@ -126,7 +126,15 @@ my $local = qr/host=127\.0\.0\.1 dbname=lunary user=lunary_ro/;
 
 {
     my $name = 'limits.conf';
+    my $tenants = tmpdir('tenants');
+    my $second = 'cccccccc-abcd-4fff-8000-00000000abcd';
+
+    # two keys of one project
+    write_file("$tenants/tenants.map", join '',
+               map { "$_ " . project('alpha') . ";\n" } key('alpha'), $second);
+
     my $nginx = conf_nginx($name, $local => $conninfo,
+        qr{/etc/nginx/lunary/tenants} => "$tenants/tenants",
         qr/rate=50r\/s/ => 'rate=1r/m', qr/rate=100r\/s/ => 'rate=2r/m',
         qr/burst=100 nodelay/ => 'burst=2 nodelay',
         qr/burst=200 nodelay/ => 'burst=9 nodelay');
@@ -136,7 +144,7 @@ my $local = qr/host=127\.0\.0\.1 dbname=lunary user=lunary_ro/;
     my @get = map { $nginx->client->get($uri, @bearer) } 1 .. 4;
 
     is_deeply [map { $_->{status} } @get], [200, 200, 200, 429],
-        'the fourth of a key is too many';
+        'the fourth of a project is too many';
     is $get[3]{body}, '{"message": "Too many requests"}', 'and is told so';
     is $get[3]{header}{'content-type'}, 'application/json; charset=utf-8',
         'in JSON';
@@ -144,9 +152,21 @@ my $local = qr/host=127\.0\.0\.1 dbname=lunary user=lunary_ro/;
 
     is $nginx->client->get($uri, 'X-API-Key' => key('alpha'))->{status}, 429,
         'the same key in the other header';
-    is $nginx->client->get(related_uri(101),
+    is $nginx->client->get($uri, Authorization => "Bearer $second")->{status},
+        429, 'and another key of the project';
+    is $nginx->client->get($uri,
+        Authorization => 'Bearer ' . uc $second)->{status}, 429,
+        'also in capitals';
+    is $nginx->client->get($uri . '?projectId=' . project('alpha'),
         Authorization => 'Bearer ' . key('beta'))->{status}, 404,
-        'another key is not held up';
+        'a key of another project is not held up, whatever it claims';
+
+    # of sessions only that they are one counts here
+    my @token = map { 'Bearer e30.e30.' . $_ x 43 } qw( A B );
+
+    is_deeply [map { $nginx->client->get($uri, Authorization => $_)->{status} }
+               ($token[0]) x 4, $token[1]], [401, 401, 401, 429, 401],
+        'each session counts for itself';
 
     my @none = map { $nginx->client->get($uri)->{status} } 1 .. 12;
     is $none[0], 401, 'no key';
