@@ -301,17 +301,19 @@ moves('no such run', not_found => 1, BYPASS => 1, %asked);
 # credentials
 
 sub credential {
-    my ($type, %header) = @_;
+    my ($type, $denied, %header) = @_;
 
     mark();
     get(related_uri(101), %header);
-    my $key = "lunary_credentials_total{credential=\"$type\"}";
-    soon { metrics()->{$key} == $mark->{$key} + 1 } 3, "credential: $type";
+    my ($all, $of) = map { "lunary_${_}_total{credential=\"$type\"}" }
+                         qw( credentials denied );
+    soon { metrics()->{$all} == $mark->{$all} + 1 } 3, "credential: $type";
+    is(metrics()->{$of} - $mark->{$of}, $denied, "denied: $denied");
 }
 
-credential('key');
-credential('key', Authorization => 'Bearer ' . key('public'));
-credential('none', Authorization => 'Basic x');
+credential('key', 0);
+credential('key', 1, Authorization => 'Bearer ' . key('public'));
+credential('none', 1, Authorization => 'Basic x');
 mark();
 
 
@@ -531,6 +533,7 @@ sub flat {
 
     for my $pair (['requests', 'requests_total', 'outcome'],
                   ['credentials', 'credentials_total', 'credential'],
+                  ['denied', 'denied_total', 'credential'],
                   ['key_cache', 'key_cache_total', 'status'],
                   ['database_errors', 'database_errors_total', 'class']) {
         my ($name, $metric, $label) = @$pair;

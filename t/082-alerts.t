@@ -13,9 +13,10 @@ use JSON::XS qw( decode_json );
 use Lunary::Load qw( slow trees );
 use Lunary::Nginx;
 use Lunary::Pg;
+use Lunary::Session qw( token );
 use Lunary::System qw( free_port kill_wait project_dir read_file run_cmd
                        tmpdir wait_until write_file );
-use Lunary::Test qw( key related_uri run_id );
+use Lunary::Test qw( key project related_uri );
 use POSIX ();
 use Test::More;
 use Time::HiRes qw( sleep );
@@ -50,9 +51,12 @@ $pg->do(q{create role lunary_pw login password 'right'});
 $pg->do('create role lunary_full login connection limit 0');
 $pg->dbh->disconnect;
 $pg->dbh('postgres')->do("create database $_ template lunary")
-    for qw( grants broken late held lost cut );
+    for qw( grants broken late held lost cut sessions );
 
 slow($pg, 110 => 0.1);
+
+my $secret = tmpdir('secret') . '/secret';
+write_file($secret, 'a secret');
 
 # what happens, what is asked meanwhile and by how many, and what fires
 
@@ -95,6 +99,15 @@ my %fault = (
     keys     => { alert => 'LunaryKeysRefused', ask => $run, pause => 0.02,
                   key => sub { sprintf 'dddddddd-0000-4000-8000-%012x',
                                rand 2 ** 40 } },
+    sessions => { alert => 'LunarySessionsRefused', pause => 0.1,
+                  ask => "$run?projectId=" . project('alpha'),
+                  config => "lunary_jwt_secret_file $secret;",
+                  key => sub { token(secret => 'a secret') },
+                  happen => sub { sql('sessions',
+                      'revoke select on account_project from lunary_ro',
+                      q{select pg_terminate_backend(pid) from pg_stat_activity
+                        where usename = 'lunary_ro' and datname = 'sessions'})
+                  } },
 );
 
 
@@ -180,7 +193,7 @@ END {
 for my $name (sort keys %fault) {
     my $f = $fault{$name};
     my $db = $f->{db} // (grep({ $_ eq $name } qw( grants broken late held
-                                                    lost cut ))
+                                                    lost cut sessions ))
                           ? $name : 'lunary');
     my $conninfo = $f->{conninfo} // $pg->conninfo(dbname => $db);
 

@@ -119,6 +119,9 @@ like $browser->js('return ' . said('Requests')),
 like $browser->js('return ' . said('Time')),
     qr/^Time: request, median [\d.]+ m?s, .*first row, 95 % [\d.]+ m?s$/,
     'times';
+same rows('Hosts') . q{.trim().split('\n').length}, 2, 'its host';
+like $browser->js('return document.getElementById("version").textContent'),
+    qr/^\d+\.\d+\.\d+, nginx 1\.\d+\.\d+, libpq \d+\.\d+$/, 'versions';
 
 
 # from here on it draws what it is told: ten minutes of a busy day
@@ -188,7 +191,7 @@ is $browser->js('return ' . rows('Hosts')) =~ s/\s+/ /gr =~ s/ $//r,
 is $browser->js('return document.querySelector("td.bad").textContent'), '6',
     'the one that is away in another colour';
 is $browser->js('return document.getElementById("version").textContent'),
-    '1.0.0, nginx 1.22.1, libpq 15.8', 'versions';
+    '1.0.0, nginx 1.22.1, libpq 15.8', 'as told';
 is $browser->js('return ' . said('Connections')),
     'Connections: idle 1, busy 2, checking 0, connecting 0', 'connections';
 

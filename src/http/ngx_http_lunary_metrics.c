@@ -296,6 +296,10 @@ ngx_http_lunary_metrics_request(void *data)
     (void) ngx_atomic_fetch_add(&sh->credentials[ctx->credential], 1);
     (void) ngx_atomic_fetch_add(&sh->cache[ctx->cache], 1);
 
+    if (ctx->outcome == NGX_HTTP_LUNARY_DENIED) {
+        (void) ngx_atomic_fetch_add(&sh->denied[ctx->credential], 1);
+    }
+
     if (ngx_http_lunary_served(ctx)) {
         (void) ngx_atomic_fetch_add(&sh->runs, ctx->nruns);
         (void) ngx_atomic_fetch_add(&sh->bytes, ctx->stream.length);

@@ -74,6 +74,7 @@ typedef struct {
 typedef struct {
     ngx_atomic_t                  outcomes[NGX_HTTP_LUNARY_NOUTCOMES];
     ngx_atomic_t                  credentials[NGX_HTTP_LUNARY_NCREDENTIALS];
+    ngx_atomic_t                  denied[NGX_HTTP_LUNARY_NCREDENTIALS];
     ngx_atomic_t                  runs;
     ngx_atomic_t                  bytes;
     ngx_atomic_t                  cache[NGX_HTTP_LUNARY_NCACHES];

@@ -330,6 +330,12 @@ ngx_http_lunary_text_counters(ngx_http_lunary_page_t *page,
                                   sh->credentials,
                                   NGX_HTTP_LUNARY_NCREDENTIALS, 0);
 
+    ngx_http_lunary_text_head(page, "denied_total", "counter",
+                              "Denied requests by type of credential.");
+    ngx_http_lunary_text_labelled(page, "denied_total", "credential",
+                                  ngx_http_lunary_credentials, sh->denied,
+                                  NGX_HTTP_LUNARY_NCREDENTIALS, 0);
+
     ngx_http_lunary_text_head(page, "key_cache_total", "counter",
                               "Look-ups in the key cache by result.");
     ngx_http_lunary_text_labelled(page, "key_cache_total", "status",
@@ -574,7 +580,7 @@ ngx_http_lunary_json_counters(ngx_http_lunary_metrics_t *sh)
     ngx_atomic_t              *value;
     ngx_http_lunary_metric_t  *m;
 
-    root = json_pack("{s:o, s:o, s:o, s:o}",
+    root = json_pack("{s:o, s:o, s:o, s:o, s:o}",
                      "requests",
                      ngx_http_lunary_json_labelled(ngx_http_lunary_outcomes,
                                              sh->outcomes,
@@ -582,6 +588,10 @@ ngx_http_lunary_json_counters(ngx_http_lunary_metrics_t *sh)
                      "credentials",
                      ngx_http_lunary_json_labelled(ngx_http_lunary_credentials,
                                              sh->credentials,
+                                             NGX_HTTP_LUNARY_NCREDENTIALS, 0),
+                     "denied",
+                     ngx_http_lunary_json_labelled(ngx_http_lunary_credentials,
+                                             sh->denied,
                                              NGX_HTTP_LUNARY_NCREDENTIALS, 0),
                      "key_cache",
                      ngx_http_lunary_json_labelled(ngx_http_lunary_caches,
