@@ -449,11 +449,11 @@ terminate('terminated once');
 soon { $locked->() } 3, 'it is asked again';
 $dbh->rollback;
 is($client->answer->{status}, 200, 'a retry');
+moves('a retry', BYPASS => 1, retries => 1, of_class('57') => 1,
+      connections_lost => 1, %same);
 is(logged(related_uri(101))->{retries}, 1, 'a retry in the log');
 is(logged(related_uri(101))->{addr}, "$label, $label",
    'and the host that was asked twice');
-moves('a retry', BYPASS => 1, retries => 1, of_class('57') => 1,
-      connections_lost => 1, %same);
 
 lock_runs();
 $client = ask(related_uri(101));
