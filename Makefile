@@ -50,8 +50,9 @@ else
 override NGINX_SRC := $(abspath $(NGINX_SRC))
 FLAVOUR   := $(notdir $(NGINX_SRC))-$(firstword \
                  $(shell printf %s "$(NGINX_SRC)" | cksum))
-NGINX      = $(TREE)/objs/nginx
-NGINX_ID   = $(NGINX_SRC)/src/core/nginx.h
+NGINX_ID   = $(wildcard $(NGINX_SRC)/src/core/nginx.h \
+                        $(NGINX_SRC)/src/core/angie.h)
+NGINX      = $(TREE)/objs/$(if $(filter %/angie.h,$(NGINX_ID)),angie,nginx)
 
 endif
 

@@ -602,11 +602,22 @@ ngx_lunary_conninfo_database(ngx_lunary_conninfo_t *ci,
     }
 
     if (resolver && i < ci->hosts.nelts) {
+
+#if (angie_version >= 1012000)
+
+        for (server = resolver->connections; server; server = server->next) {
+            ngx_sha1_update(&sha1, server->sockaddr, server->socklen);
+        }
+
+#else
+
         server = resolver->connections.elts;
 
         for (i = 0; i < resolver->connections.nelts; i++) {
             ngx_sha1_update(&sha1, server[i].sockaddr, server[i].socklen);
         }
+
+#endif
     }
 
     ngx_sha1_final(digest, &sha1);

@@ -13,6 +13,17 @@
 #include <ngx_core.h>
 
 
+/* "resolver" has servers; Angie 1.12 and newer keep them in a list */
+
+#if (angie_version >= 1012000)
+#define ngx_lunary_resolver_has_servers(resolver)                             \
+    ((resolver)->connections != NULL)
+#else
+#define ngx_lunary_resolver_has_servers(resolver)                             \
+    ((resolver)->connections.nelts != 0)
+#endif
+
+
 typedef struct {
     ngx_str_t             label;        /* for the log: "db1:5432" */
     char                 *host;         /* NULL: libpq's default */

@@ -15,7 +15,7 @@ sub tree {
     my $binary = Lunary::Nginx::binary();
 
     return (dirname($binary), dirname(dirname($binary)))
-        if $binary =~ m{/objs/nginx$};
+        if $binary =~ m{/objs/(?:nginx|angie)$};
 
     my $build = $ENV{BUILD} || project_dir() . '/build';
     my $flavour = $ENV{SANITIZE} ? 'debian-sanitize'
