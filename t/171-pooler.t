@@ -1,6 +1,7 @@
 # Behind a pooler nothing of the module is left in the sessions that it shares
 # with others: another client of the same pool reads its settings, writes and
-# listens meanwhile.  PgBouncer in each mode, with each "lunary_prepare".
+# listens meanwhile.  PgBouncer in each mode, with each "lunary_prepare", and
+# where it can with "max_prepared_statements" above 0.
 
 use strict;
 use warnings;
@@ -41,24 +42,29 @@ my $left = q{
                                               'application_name', 'datestyle')
 };
 
+my $carries = Lunary::PgBouncer->carries_statements;
+
 for my $mode (qw( session transaction statement )) {
     for my $prepare (qw( auto on off )) {
-        one_case($mode, $prepare);
+        one_case($mode, $prepare, 0);
     }
+
+    one_case($mode, 'on', 100) if $carries && $mode ne 'session';
 }
 
 done_testing();
 
 
 sub one_case {
-    my ($mode, $prepare) = @_;
+    my ($mode, $prepare, $max) = @_;
 
-    my $what = "$mode, $prepare";
+    my $what = "$mode, $prepare" . ($max ? ' and carried' : '');
 
     # with one server connection it is certain that both clients use it
     my $bouncer = Lunary::PgBouncer->new($pg, mode => $mode, conf => {
         default_pool_size => $mode eq 'session' ? 2 : 1,
-        server_login_retry => 1 });
+        server_login_retry => 1,
+        $carries ? (max_prepared_statements => $max) : () });
 
     my $nginx = Lunary::Nginx->new(
         http => 'lunary_database "' . $bouncer->conninfo . qq{";
@@ -103,7 +109,7 @@ sub one_case {
 
     my $log = $nginx->log_since(0);
     my $lines = () = $log =~ /loses prepared statements/g;
-    is($lines, $prepare eq 'on' && $mode ne 'session' ? 1 : 0,
+    is($lines, $prepare eq 'on' && $mode ne 'session' && !$max ? 1 : 0,
        "$what: lines that it loses prepared statements");
 
     $other->disconnect;

@@ -4,6 +4,7 @@ package Lunary::PgBouncer;
 #
 #   my $bouncer = Lunary::PgBouncer->new($pg, mode => 'transaction');
 #   $bouncer->conninfo; $bouncer->stop;
+#   Lunary::PgBouncer->carries_statements   "max_prepared_statements" is known
 #
 # Packages: pgbouncer
 
@@ -12,8 +13,8 @@ use warnings;
 
 use IO::Socket::INET;
 use Lunary::Pg;
-use Lunary::System qw( free_port kill_wait read_file tmpdir wait_until
-                     write_file );
+use Lunary::System qw( free_port kill_wait read_file run_cmd tmpdir
+                     wait_until write_file );
 use POSIX ();
 
 my @all;
@@ -59,6 +60,15 @@ sub binary {
     }
 
     die "pgbouncer is not installed\n";
+}
+
+
+# 1.21 and newer
+sub carries_statements {
+    my ($status, $out) = run_cmd(binary(), '--version');
+    my ($minor) = $out =~ /^PgBouncer 1\.(\d+)/ or die "PgBouncer: $out\n";
+
+    return $minor >= 21;
 }
 
 
