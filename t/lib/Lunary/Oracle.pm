@@ -43,9 +43,13 @@ sub load {
     # since 1970 PostgreSQL rounds where the year is very far)
     my $time = sub {
         my ($column, $name) = @_;
-        return "case when isfinite($column) then extract(epoch from $column"
-               . " - timestamptz '2000-01-01 00:00:00+00')::text"
-               . " else $column\::text end as $name";
+        my $since = "($column - timestamptz '2000-01-01 00:00:00+00')";
+
+        # before PostgreSQL 14 these are doubles
+        return "case when isfinite($column) then"
+               . " (extract(epoch from date_trunc('second', $since))::numeric"
+               . " + extract(microseconds from $since)::bigint % 1000000"
+               . " * 0.000001)::text else $column\::text end as $name";
     };
 
     my $runs = $dbh->selectall_arrayref('select id, parent_run_id,'
