@@ -272,8 +272,9 @@ for my $after ('', 'after-') {
 
         ok(idle($pg), "$how: PostgreSQL is done");
         $how eq 'reset' ? $in->reset : $in->close;
-        is_deeply([logged($in)], ['client_left', 1000],
-                  "$how: the client has left, all runs were generated");
+        my ($outcome, $runs) = logged($in);
+        is($outcome, 'client_left', "$how: the client has left");
+        cmp_ok($runs, '>', 100, "$how: the runs that were generated");
     }
 
     my $in = ask('1.1', "/${after}plain$small");

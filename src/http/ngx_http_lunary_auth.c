@@ -4,6 +4,8 @@
 #include <ngx_http.h>
 #include "ngx_http_lunary_auth.h"
 #include "ngx_http_lunary_jwt.h"
+#include "ngx_http_lunary_key_cache.h"
+#include "ngx_http_lunary_variables.h"
 
 
 static ngx_http_lunary_key_e ngx_http_lunary_x_api_key(
@@ -17,6 +19,8 @@ static ngx_int_t ngx_http_lunary_session_project(ngx_str_t *args,
     u_char *project);
 static size_t ngx_http_lunary_unescape(u_char *p, u_char *last, u_char *dst,
     size_t size);
+static void ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_key_cache_id_t *id);
 
 
 static ngx_str_t  ngx_http_lunary_key_messages[] = {
@@ -264,6 +268,102 @@ ngx_http_lunary_unescape(u_char *p, u_char *last, u_char *dst, size_t size)
     }
 
     return n;
+}
+
+
+void
+ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_http_lunary_loc_conf_t      *llcf;
+    ngx_http_lunary_key_cache_id_t   id;
+
+    llcf = ctx->conf;
+    ctx->verdict = NGX_HTTP_LUNARY_KEY_UNASKED;
+
+    if (llcf->key_cache == NULL) {
+        ctx->cache = NGX_HTTP_LUNARY_CACHE_BYPASS;
+        return;
+    }
+
+    ngx_http_lunary_cache_id(ctx, &id);
+
+    ctx->cache = ngx_http_lunary_key_cache_find(llcf->key_cache, &id,
+                                                llcf->key_valid,
+                                                ctx->project);
+
+    if (ctx->cache == NGX_HTTP_LUNARY_CACHE_HIT) {
+        ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
+        ctx->has_project = 1;
+    }
+
+    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "lunary key cache: %V",
+                   &ngx_http_lunary_caches[ctx->cache]);
+}
+
+
+static void
+ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_key_cache_id_t *id)
+{
+    id->type = ctx->credential;
+    id->database = ctx->conf->pool->conf.database;
+
+    if (ctx->credential == NGX_HTTP_LUNARY_CREDENTIAL_KEY) {
+        id->data = ctx->key;
+        id->len = NGX_LUNARY_UUID_LEN;
+
+    } else {
+        id->data = (u_char *) &ctx->session;
+        id->len = sizeof(ngx_http_lunary_session_t);
+    }
+}
+
+
+/* one line until a session is served again */
+
+void
+ngx_http_lunary_verdict_session(ngx_http_lunary_ctx_t *ctx)
+{
+    if (ctx->by != NGX_HTTP_LUNARY_BY_SESSION) {
+        return;
+    }
+
+    if (ctx->verdict != NGX_HTTP_LUNARY_KEY_UNSUPPORTED) {
+        ctx->conf->sessions_refused = 0;
+        return;
+    }
+
+    ctx->verdict = NGX_HTTP_LUNARY_KEY_INVALID;
+
+    if (ctx->conf->sessions_refused) {
+        return;
+    }
+
+    ctx->conf->sessions_refused = 1;
+
+    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
+                  "sessions are refused: the database role cannot read who "
+                  "is a member, \"grant select (id, role) on account\" and "
+                  "\"grant select on account_project\" to it");
+}
+
+
+void
+ngx_http_lunary_verdict_keep(ngx_http_lunary_ctx_t *ctx)
+{
+    ngx_http_lunary_loc_conf_t      *llcf;
+    ngx_http_lunary_key_cache_id_t   id;
+
+    llcf = ctx->conf;
+
+    if (llcf->key_cache && ctx->by != NGX_HTTP_LUNARY_BY_PROJECT
+        && ctx->has_project)
+    {
+        ngx_http_lunary_cache_id(ctx, &id);
+        ngx_http_lunary_key_cache_keep(llcf->key_cache, &id, ctx->project,
+                                       ctx->query.sent);
+    }
 }
 
 

@@ -19,6 +19,18 @@
  */
 ngx_http_lunary_key_e ngx_http_lunary_credential(ngx_http_lunary_ctx_t *ctx);
 
+/* looks the credential up in the key cache, and sets the verdict on a hit */
+void ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx);
+
+/*
+ * After the database has answered: a session that it cannot judge is invalid.
+ * Logs once what to grant.
+ */
+void ngx_http_lunary_verdict_session(ngx_http_lunary_ctx_t *ctx);
+
+/* keeps in the key cache what the database has just said of the credential */
+void ngx_http_lunary_verdict_keep(ngx_http_lunary_ctx_t *ctx);
+
 /* what to tell whoever holds such a key: the message of a 401 */
 ngx_str_t *ngx_http_lunary_key_message(ngx_http_lunary_key_e verdict);
 

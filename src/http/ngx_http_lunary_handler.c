@@ -17,9 +17,6 @@ static ngx_http_lunary_ctx_t *ngx_http_lunary_create_ctx(
 static void ngx_http_lunary_set_state(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_state_e state);
 static ngx_int_t ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx);
-static void ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx);
-static void ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
-    ngx_http_lunary_key_cache_id_t *id);
 static ngx_http_lunary_question_e ngx_http_lunary_first_question(
     ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_ask(ngx_http_lunary_ctx_t *ctx,
@@ -31,7 +28,6 @@ static void ngx_http_lunary_flush_rows(ngx_lunary_query_t *q);
 static void ngx_http_lunary_reset_rows(ngx_lunary_query_t *q);
 static void ngx_http_lunary_done(ngx_lunary_query_t *q,
     ngx_lunary_result_e result);
-static void ngx_http_lunary_session_verdict(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx,
     ngx_lunary_result_e result);
 static ngx_int_t ngx_http_lunary_confirm(ngx_http_lunary_ctx_t *ctx);
@@ -42,7 +38,6 @@ static ngx_int_t ngx_http_lunary_fail(ngx_http_lunary_ctx_t *ctx,
 static ngx_int_t ngx_http_lunary_condition(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_question_e question);
-static void ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx);
 static void ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx);
 
 static ngx_int_t ngx_http_lunary_refuse(ngx_http_lunary_ctx_t *ctx,
@@ -224,55 +219,6 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
 }
 
 
-static void
-ngx_http_lunary_verdict_cached(ngx_http_lunary_ctx_t *ctx)
-{
-    ngx_http_lunary_loc_conf_t      *llcf;
-    ngx_http_lunary_key_cache_id_t   id;
-
-    llcf = ctx->conf;
-    ctx->verdict = NGX_HTTP_LUNARY_KEY_UNASKED;
-
-    if (llcf->key_cache == NULL) {
-        ctx->cache = NGX_HTTP_LUNARY_CACHE_BYPASS;
-        return;
-    }
-
-    ngx_http_lunary_cache_id(ctx, &id);
-
-    ctx->cache = ngx_http_lunary_key_cache_find(llcf->key_cache, &id,
-                                                llcf->key_valid,
-                                                ctx->project);
-
-    if (ctx->cache == NGX_HTTP_LUNARY_CACHE_HIT) {
-        ctx->verdict = NGX_HTTP_LUNARY_KEY_PRIVATE;
-        ctx->has_project = 1;
-    }
-
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "lunary key cache: %V",
-                   &ngx_http_lunary_caches[ctx->cache]);
-}
-
-
-static void
-ngx_http_lunary_cache_id(ngx_http_lunary_ctx_t *ctx,
-    ngx_http_lunary_key_cache_id_t *id)
-{
-    id->type = ctx->credential;
-    id->database = ctx->conf->pool->conf.database;
-
-    if (ctx->credential == NGX_HTTP_LUNARY_CREDENTIAL_KEY) {
-        id->data = ctx->key;
-        id->len = NGX_LUNARY_UUID_LEN;
-
-    } else {
-        id->data = (u_char *) &ctx->session;
-        id->len = sizeof(ngx_http_lunary_session_t);
-    }
-}
-
-
 /* a condition is not worth asking for where sessions know no versions */
 
 static ngx_http_lunary_question_e
@@ -410,13 +356,13 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
         return NGX_DONE;
     }
 
-    ngx_http_lunary_session_verdict(ctx);
+    ngx_http_lunary_verdict_session(ctx);
 
     if (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_DENIED);
     }
 
-    ngx_http_lunary_keep_key(ctx);
+    ngx_http_lunary_verdict_keep(ctx);
 
     if (!ctx->found && ctx->credential == NGX_HTTP_LUNARY_CREDENTIAL_KEY) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_NOT_FOUND);
@@ -562,53 +508,6 @@ ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx,
     return ngx_http_lunary_ask(ctx, question) == NGX_OK
            ? NGX_DONE
            : ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_QUEUE_FULL);
-}
-
-
-/* one line until a session is served again */
-
-static void
-ngx_http_lunary_session_verdict(ngx_http_lunary_ctx_t *ctx)
-{
-    if (ctx->by != NGX_HTTP_LUNARY_BY_SESSION) {
-        return;
-    }
-
-    if (ctx->verdict != NGX_HTTP_LUNARY_KEY_UNSUPPORTED) {
-        ctx->conf->sessions_refused = 0;
-        return;
-    }
-
-    ctx->verdict = NGX_HTTP_LUNARY_KEY_INVALID;
-
-    if (ctx->conf->sessions_refused) {
-        return;
-    }
-
-    ctx->conf->sessions_refused = 1;
-
-    ngx_log_error(NGX_LOG_ERR, ctx->request->connection->log, 0,
-                  "sessions are refused: the database role cannot read who "
-                  "is a member, \"grant select (id, role) on account\" and "
-                  "\"grant select on account_project\" to it");
-}
-
-
-static void
-ngx_http_lunary_keep_key(ngx_http_lunary_ctx_t *ctx)
-{
-    ngx_http_lunary_loc_conf_t      *llcf;
-    ngx_http_lunary_key_cache_id_t   id;
-
-    llcf = ctx->conf;
-
-    if (llcf->key_cache && ctx->by != NGX_HTTP_LUNARY_BY_PROJECT
-        && ctx->has_project)
-    {
-        ngx_http_lunary_cache_id(ctx, &id);
-        ngx_http_lunary_key_cache_keep(llcf->key_cache, &id, ctx->project,
-                                       ctx->query.sent);
-    }
 }
 
 
