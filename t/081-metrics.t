@@ -155,7 +155,7 @@ my %short = (
      qw( HIT MISS EXPIRED BYPASS )),
     (map { $_ => "lunary_${_}_total" }
      qw( runs answer_bytes connects connect_failures connections_lost
-         retries cancels )),
+         retries cancels unconfirmed )),
     (map { $_ => "lunary_${_}_seconds_count" } qw( queue first_row request )),
 );
 

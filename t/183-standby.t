@@ -46,6 +46,13 @@ sub ask {
                                Authorization => 'Bearer ' . $key);
 }
 
+sub unconfirmed {
+    my ($nginx) = @_;
+
+    return $nginx->client->get('/metrics')->{body}
+           =~ /^lunary_unconfirmed_total (\d+)$/m ? $1 : undef;
+}
+
 # from here on the standby is hours behind
 $standby->do(q{alter system set recovery_min_apply_delay = '1h'});
 $standby->reload;
@@ -100,6 +107,7 @@ for my $case (['', 'unset'], [' target_session_attrs=any', 'any'],
     my $start = time;
     is(ask($nginx, $new, key('alpha'))->{status}, 404, 'busy: the second');
     cmp_ok(time - $start, '<', 1, 'busy: at once');
+    is(unconfirmed($nginx), 1, 'busy: it is counted');
 
     $pg->do('rollback');
     is($first->answer->{status}, 200, 'busy: the first');
@@ -116,6 +124,7 @@ for my $case (['', 'unset'], [' target_session_attrs=any', 'any'],
     $pg->stop('immediate');
     is(ask($nginx, $new, key('alpha'))->{status}, 404, 'away: a run')
         for 1 .. 3;
+    is(unconfirmed($nginx), 3, 'away: each is counted');
     is(ask($nginx, $old, key('alpha'))->{status}, 200,
        'away: a run that the standby has');
     $nginx->stop;

@@ -419,6 +419,8 @@ ngx_http_lunary_confirm(ngx_http_lunary_ctx_t *ctx)
 static void
 ngx_http_lunary_unconfirmed(ngx_http_lunary_ctx_t *ctx)
 {
+    (void) ngx_atomic_fetch_add(&ctx->conf->pool->counts->unconfirmed, 1);
+
     ngx_http_lunary_query_reset(ctx);
 
     ctx->has_head = 1;
