@@ -107,7 +107,8 @@ sub parse {
             $type{$1} = $2;
 
         } elsif ($line =~ /^(\w+?)(_bucket|_sum|_count)?
-                            ((?:\{\w+="[^"\\]+"(?:,\w+="[^"\\]+")*\})?)\ (\d+(?:\.\d{3})?)$/x) {
+                            ((?:\{\w+="[^"\\]+"(?:,\w+="[^"\\]+")*\})?)
+                            \ (\d+(?:\.\d{3})?)$/x) {
             my ($name, $part, $labels, $is) = ($1, $2 // '', $3, $4);
             $value{"$name$part$labels"} = $is;
             $name .= $part if ($type{$name} // '') ne 'histogram';
@@ -229,8 +230,9 @@ soon { metrics()->{'lunary_connections{state="idle"}'} == $pg->sessions } 5,
 my $text = get('/metrics')->{body};
 my ($value, $wrong) = parse($text);
 is(join("\n", @$wrong), '', 'well-formed');
-is(join(' ', grep { $value->{$_} != 0 } grep { !/^lunary_(?:connect|host_|build_info)/ }
-                  sort keys %$value), '', 'all is zero');
+is(join(' ', grep { $value->{$_} != 0 }
+             grep { !/^lunary_(?:connect|host_|build_info)/ }
+             sort keys %$value), '', 'all is zero');
 
 promtool($text);
 
