@@ -102,6 +102,7 @@ SRC_FLAGS  = --with-compat --with-debug --with-threads --with-pcre-jit \
              --with-http_ssl_module --with-http_v2_module \
              --with-http_realip_module --with-http_auth_request_module \
              --with-http_gunzip_module --with-http_sub_module \
+             --with-http_stub_status_module \
              --with-poll_module --with-select_module \
              --prefix=$(TREE)/prefix --error-log-path=stderr
 

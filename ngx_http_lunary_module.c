@@ -479,7 +479,7 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
 
     /* without a resolver, names are resolved now, once and for all */
 
-    if (clcf->resolver && ngx_lunary_resolver_has_servers(clcf->resolver)) {
+    if (clcf->resolver && ngx_lunary_resolver_is_configured(clcf->resolver)) {
         pconf.resolver = clcf->resolver;
         pconf.resolver_timeout = clcf->resolver_timeout;
 

@@ -13,13 +13,16 @@
 #include <ngx_core.h>
 
 
-/* "resolver" has servers; Angie 1.12 and newer keep them in a list */
+/*
+ * servers are configured for "resolver".  Angie 1.12 and newer keep them in a
+ * list; without the directive they take the servers of /etc/resolv.conf
+ */
 
 #if (angie_version >= 1012000)
-#define ngx_lunary_resolver_has_servers(resolver)                             \
-    ((resolver)->connections != NULL)
+#define ngx_lunary_resolver_is_configured(resolver)                           \
+    ((resolver)->connections && (resolver)->resolv_conf.len == 0)
 #else
-#define ngx_lunary_resolver_has_servers(resolver)                             \
+#define ngx_lunary_resolver_is_configured(resolver)                           \
     ((resolver)->connections.nelts != 0)
 #endif
 
