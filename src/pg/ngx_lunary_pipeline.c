@@ -7,8 +7,14 @@
 #include "ngx_lunary_recovery.h"
 
 
-/* milliseconds; a query behind a slower one is moved, if there is where to */
-#define NGX_LUNARY_SLOW     20
+/* milliseconds; no query is sent behind one that has taken longer */
+#define NGX_LUNARY_QUICK    20
+
+/*
+ * and from then on those behind it are moved, if there is where to.  The server
+ * executes them all the same: move no sooner than need be
+ */
+#define NGX_LUNARY_SLOW     40
 
 /* what an abandoned query may still take before its connection is closed */
 #define NGX_LUNARY_GRACE    100
@@ -432,7 +438,7 @@ ngx_lunary_pipeline_query_complete(ngx_lunary_conn_t *c,
 
     /* a moving average in which no single query weighs much */
 
-    took = ngx_min(took, 4 * NGX_LUNARY_SLOW);
+    took = ngx_min(took, 4 * NGX_LUNARY_QUICK);
     pool->pace = (7 * pool->pace + 16 * took) / 8;
 
     if (c->nentries == 0) {
@@ -530,8 +536,8 @@ ngx_lunary_pipeline_is_quick(ngx_lunary_conn_t *c)
 
     return c->state == NGX_LUNARY_CONN_BUSY && !c->retire && !c->pg.paused
            && ngx_lunary_conn_is_own(c)
-           && c->pool->pace <= 16 * NGX_LUNARY_SLOW / 2
-           && !ngx_lunary_passed(ngx_lunary_pipeline_slow_time(c));
+           && c->pool->pace <= 16 * NGX_LUNARY_QUICK / 2
+           && ngx_current_msec - c->head_since <= NGX_LUNARY_QUICK;
 }
 
 
