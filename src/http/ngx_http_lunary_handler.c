@@ -139,7 +139,9 @@ ngx_http_lunary_set_state(ngx_http_lunary_ctx_t *ctx,
 {
     ngx_http_lunary_state_e  old;
 
+#if (NGX_DEBUG)
     static char  *names[] = { "start", "query", "paused", "sending", "done" };
+#endif
 
     old = ctx->state;
 
