@@ -284,14 +284,17 @@ my %modes = (
     head_absent   => ['answer', column(flags => null()), 500],
     public_wide   => ['answer', column(is_public => text('tt')), 500],
     time_short    => ['answer', column(created_at => text('1234567')), 500],
-    time_last     => ['answer', column(created_at => int8(9223372036854775806)), 200],
-    time_first    => ['answer', column(created_at => int8(-9223372036854775807)), 200],
-    version_short => ['answer', column(template_version_id => text('1234')), 500],
+    time_last     => ['answer', column(created_at =>
+                      int8(9223372036854775806)), 200],
+    time_first    => ['answer', column(created_at =>
+                      int8(-9223372036854775807)), 200],
+    version_short => ['answer', column(template_version_id =>
+                      text('1234')), 500],
     cost_short    => ['answer', column(cost => text('1234')), 500],
     cost_nan      => ['answer', column(cost => float8('nan')), 200],
     tokens_short  => ['answer', column(prompt_tokens => text('1')), 500],
-    tokens_huge   => ['answer', column(prompt_tokens => int8(9223372036854775807)),
-                      qr/200|500/],
+    tokens_huge   => ['answer', column(prompt_tokens =>
+                      int8(9223372036854775807)), qr/200|500/],
     array_short   => ['answer', column(tags => text('abc')), 500],
     array_dims    => ['answer', column(tags => text(pack 'N3', 7, 0, 25)), 500],
     array_many    => ['answer', column(tags => text(pack 'N5', 1, 0, 25,
@@ -347,7 +350,8 @@ my %modes = (
                       ? ['D', substr $_->[1], 0, 40] : $_ } @_ }, qr/50[034]/],
     row_long      => ['answer', sub { map { $_->[0] eq 'D'
                       ? ['D', "$_->[1]more"] : $_ } @_ }, qr/50[034]/],
-    value_long    => ['answer', column(type => pack('N', 0x7fffffff)), qr/50[034]/],
+    value_long    => ['answer', column(type => pack('N', 0x7fffffff)),
+                      qr/50[034]/],
     value_negative => ['answer', column(type => pack('N', 0xfffffff0) . 'x'),
                       qr/200|50[034]/],
     row_giant     => ['answer', sub { map { $_->[0] eq 'D'
