@@ -300,6 +300,22 @@ renewed('a crash of a backend', sub {
 });
 
 
+# a server that lets the role call less
+
+$pg->do('revoke execute on function set_config(text, text, boolean)
+         from public');
+$pg->restart('fast');
+
+soon { get(on => 101)->{status} == 200 } 10, 'set_config revoked: served';
+is(get(on => 101)->{header}{etag}, undef, 'set_config revoked: no tag');
+is(get(on => 101, 'If-None-Match' => '*')->{status}, 200,
+   'set_config revoked: a condition means nothing');
+
+$pg->do('grant execute on function set_config(text, text, boolean) to public');
+$pg->restart('fast');
+soon { get(on => 101)->{header}{etag} } 10, 'granted again: a tag';
+
+
 # a table that is none has no versions
 
 $pg->do('alter table external_user rename to users');

@@ -81,8 +81,9 @@ ngx_http_lunary_handler(ngx_http_request_t *r)
 
     ctx->verdict = ngx_http_lunary_credential(ctx);
 
-    ngx_log_debug1(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
-                   "lunary credential: %V",
+    ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
+                   "lunary credential: %V \"%V\"",
+                   &ngx_http_lunary_credentials[ctx->credential],
                    ngx_http_lunary_key_message(ctx->verdict));
 
     if (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {

@@ -322,10 +322,18 @@ static const char  ngx_http_lunary_probe_sql[] =
     " where d.datname = current_database())) end,"
     " case when v.versions then "
     NGX_HTTP_LUNARY_SQL_CATALOG("array(select c.oid from c)", "") " end"
-    " from own o cross join lateral (select o.own and o.plain"
+    " from own o cross join lateral (select coalesce(o.own and o.plain"
     " and (select bool_and(c.versioned) from c)"
     " and current_setting('server_version_num')::int4 >= 150000"
     " and pg_stat_get_bgwriter_stat_reset_time() is not null"
+
+    /* what versions are told by */
+
+    " and (select bool_and(has_function_privilege(to_regprocedure(f)::oid,"
+    " 'execute')) from unnest(array['age(xid)', 'txid_current_snapshot()',"
+    " 'txid_snapshot_xmax(txid_snapshot)', 'sha256(bytea)',"
+    " 'convert_to(text,name)', 'current_setting(text,boolean)',"
+    " 'set_config(text,text,boolean)']) f), false)"
     " as versions offset 0) v";
 
 enum {
