@@ -80,6 +80,10 @@ sub statements {
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
             lunary_related_runs $run_id;
         }
+        location ~ "^/tagged/v1/runs/(?<run_id>[^/]+)/related$" {
+            lunary_related_runs $run_id;
+            lunary_etag on;
+        }
 EOF_CONFIG
     my $mark = $pg->log_mark;
     my $child = id($tree{small} + 1);
@@ -89,6 +93,13 @@ EOF_CONFIG
         is($nginx->client->get("/v1/runs/$id/related",
                                Authorization => "Bearer $key")->{status},
            200, 'an answer');
+    }
+
+    for my $id (id($tree{small}), $child) {
+        is($nginx->client->get("/tagged/v1/runs/$id/related",
+                               Authorization => "Bearer $key",
+                               'If-None-Match' => '"x"')->{status},
+           200, 'a response with a tag');
     }
 
     my %text = map { /LOG:  execute lunary_(\w+): (.*)/ ? ($1 => $2) : () }
@@ -102,7 +113,7 @@ EOF_CONFIG
 
 # what the module sets in its sessions
 sub settings {
-    my $source = read_file('src/pg/ngx_lunary_session.c');
+    my $source = read_file('src/pg/ngx_lunary_conn.c');
 
     return grep { $_->[0] !~ /read_only/ }
            map { [/\('(\w+)', '(\w+)'\)/] }
@@ -162,7 +173,7 @@ $pg->do("set $_->[0] = $_->[1]") for settings();
 # a bad plan would run for hours
 $pg->do("set statement_timeout = '60s'");
 my $text = statements();
-is(join(' ', sort keys %$text), 'full main main_key',
+is(join(' ', sort keys %$text), 'full full_tagged main main_key main_tagged',
    'the statements');
 check('stale statistics', $text);
 

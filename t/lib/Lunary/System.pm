@@ -31,7 +31,11 @@ umask 022;
 # what is to be done at the end of a process is done by exit()
 for my $signal (qw( INT TERM HUP )) {
     $SIG{$signal} = sub {
-        exit 1 if $$ == $owner;
+        if ($$ == $owner) {
+            # a second one would end what the first one ends
+            $SIG{$_} = 'IGNORE' for qw( INT TERM HUP );
+            exit 1;
+        }
 
         $SIG{$signal} = 'DEFAULT';
         kill $signal, $$;
