@@ -557,6 +557,12 @@ ok $browser->wait_js('document.querySelectorAll(".row").length === 12'),
     'the key again';
 like credential(), qr/to a key$/, 'the page says that a key opened the trace';
 
+ask_for($samples[0]{id}, $key);
+ok $browser->wait_js(
+    'document.querySelector(".took").innerText.startsWith("not modified")'),
+    'asked for again it is not modified';
+is rows(), 12, 'and it is the same trace';
+
 $browser->js('document.getElementById("as-session").focus()');
 $browser->keys('Enter');
 ok $browser->wait_js(
