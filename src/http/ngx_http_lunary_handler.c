@@ -399,7 +399,9 @@ static ngx_int_t
 ngx_http_lunary_confirm(ngx_http_lunary_ctx_t *ctx)
 {
     if (ctx->found || ctx->confirming
-        || ctx->verdict == NGX_HTTP_LUNARY_KEY_UNSUPPORTED
+        || (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE
+            && ctx->verdict != NGX_HTTP_LUNARY_KEY_UNKNOWN
+            && ctx->verdict != NGX_HTTP_LUNARY_KEY_NO_PROJECT)
         || ngx_lunary_pool_confirm(ctx->conf->pool, &ctx->query) != NGX_OK)
     {
         return NGX_DECLINED;
