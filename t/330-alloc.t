@@ -115,7 +115,9 @@ my $nginx = Lunary::Nginx->new(log_level => 'error',
         . $place->('spool', 'lunary_buffers 4k max=8k;')
         . $place->('cache', 'lunary_key_cache zone=keys:256k valid=1ms;')
         . $place->('connect', 'lunary_pool max=1 idle=1ms lifetime=1ms;')
+        # nginx asks for a name again after 5 seconds if it loses the response
         . $place->('resolve', "lunary_pool max=1 idle=1ms lifetime=1ms;
+            lunary_queue 256 timeout=8s;
             resolver 127.0.0.1:$dns->{port} ipv6=off;
             lunary_database '" . $pg->conninfo(host => 'db.test') . "';")
         . $place->('unprepared', 'lunary_prepare off; lunary_pool max=1
