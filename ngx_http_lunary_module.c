@@ -23,10 +23,6 @@ static ngx_http_handler_pt ngx_http_lunary_content_handler(
     ngx_http_lunary_loc_conf_t *conf);
 static char *ngx_http_lunary_merge_pool(ngx_conf_t *cf,
     ngx_http_lunary_loc_conf_t *conf);
-static ngx_lunary_pool_t *ngx_http_lunary_find_pool(ngx_conf_t *cf,
-    ngx_http_lunary_main_conf_t *lmcf, ngx_lunary_pool_conf_t *pconf);
-static ngx_uint_t ngx_http_lunary_same_pool(ngx_lunary_pool_conf_t *a,
-    ngx_lunary_pool_conf_t *b);
 static ngx_int_t ngx_http_lunary_init_process(ngx_cycle_t *cycle);
 static void ngx_http_lunary_exit_process(ngx_cycle_t *cycle);
 
@@ -499,59 +495,9 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
     ngx_lunary_conninfo_database(conf->conninfo, pconf.resolver,
                                  pconf.database);
 
-    conf->pool = ngx_http_lunary_find_pool(cf, lmcf, &pconf);
+    conf->pool = ngx_lunary_pool_get(&lmcf->pools, &pconf, cf->pool);
 
     return conf->pool ? NGX_CONF_OK : NGX_CONF_ERROR;
-}
-
-
-static ngx_lunary_pool_t *
-ngx_http_lunary_find_pool(ngx_conf_t *cf, ngx_http_lunary_main_conf_t *lmcf,
-    ngx_lunary_pool_conf_t *pconf)
-{
-    ngx_uint_t           i;
-    ngx_lunary_pool_t  **pools, **p;
-
-    pools = lmcf->pools.elts;
-
-    for (i = 0; i < lmcf->pools.nelts; i++) {
-        if (ngx_http_lunary_same_pool(&pools[i]->conf, pconf)) {
-            return pools[i];
-        }
-    }
-
-    p = ngx_array_push(&lmcf->pools);
-    if (p == NULL) {
-        return NULL;
-    }
-
-    *p = ngx_pcalloc(cf->pool, sizeof(ngx_lunary_pool_t));
-
-    if (*p) {
-        (*p)->conf = *pconf;
-    }
-
-    return *p;
-}
-
-
-static ngx_uint_t
-ngx_http_lunary_same_pool(ngx_lunary_pool_conf_t *a, ngx_lunary_pool_conf_t *b)
-{
-    return a->database[0] == b->database[0]
-           && a->database[1] == b->database[1]
-           && a->max == b->max
-           && a->connecting == b->connecting
-           && a->queue == b->queue
-           && a->queue_timeout == b->queue_timeout
-           && a->idle == b->idle
-           && a->lifetime == b->lifetime
-           && a->connect_timeout == b->connect_timeout
-           && a->query_timeout == b->query_timeout
-           && a->prepare == b->prepare
-           && a->random == b->random
-           && a->resolver == b->resolver
-           && a->resolver_timeout == b->resolver_timeout;
 }
 
 

@@ -33,8 +33,9 @@ ngx_uint_t ngx_http_lunary_client_has_left(ngx_http_request_t *r);
 ngx_uint_t ngx_http_lunary_client_pending(ngx_http_request_t *r);
 
 /*
- * Waits until the client can be sent more; "busy": it has not taken all so
- * far, and send_timeout runs.  Returns NGX_OK or NGX_ERROR.
+ * Adds the write event of the client's connection.  With "busy" set some of
+ * the response is not sent yet, and the send_timeout timer is started.
+ * Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_lunary_client_await(ngx_http_request_t *r, ngx_uint_t busy);
 

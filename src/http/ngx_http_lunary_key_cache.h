@@ -45,8 +45,8 @@ typedef struct {
 
 
 /*
- * The init handler of the zone, in the master.  A reload keeps the verdicts.
- * NGX_OK or NGX_ERROR.
+ * Initializes the shared memory zone, in the master process.  After a reload
+ * the zone is used as it was.  Returns NGX_OK or NGX_ERROR.
  */
 ngx_int_t ngx_http_lunary_key_cache_init(ngx_shm_zone_t *zone, void *data);
 
@@ -59,8 +59,8 @@ ngx_http_lunary_cache_e ngx_http_lunary_key_cache_find(ngx_shm_zone_t *zone,
     ngx_http_lunary_key_cache_id_t *id, ngx_msec_t valid, u_char *project);
 
 /*
- * Keeps that a credential opens "project".  "asked" is when the database was
- * asked, by ngx_current_msec.
+ * Stores that a credential opens "project".  "asked" is the ngx_current_msec
+ * at which the query was sent; the entry expires by it.
  */
 void ngx_http_lunary_key_cache_keep(ngx_shm_zone_t *zone,
     ngx_http_lunary_key_cache_id_t *id, u_char *project, ngx_msec_t asked);

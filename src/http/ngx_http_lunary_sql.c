@@ -9,9 +9,9 @@
 
 
 /*
- * Texts have placeholders, a colon and a capital letter each.  What stands
- * for them depends on the statement and on the features of the session, see
- * ngx_http_lunary_sql_value().
+ * The SQL below has placeholders such as ":K".  ngx_http_lunary_sql_value()
+ * replaces them according to the statement and to what the probe found in the
+ * session.
  *
  * (x = y) is true: keeps indexes on project_id and type out of the plan.
  * offset 0: keeps each step of the recursion a lookup of its own.  any() with

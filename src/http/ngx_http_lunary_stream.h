@@ -3,9 +3,10 @@
  * Sends a response as it is written: buffers that are reused, and a temporary
  * file for a client that is slower than the database.
  *
- * The first "whole" bytes are held back and can be discarded; when there are
- * more, the header is sent and the response streams.  At most "max" bytes are
- * in memory; the rest goes to the temporary file.
+ * The first "whole" bytes are held back and can be discarded.  When more are
+ * written, the header is sent and the response streams.  At most "max" bytes
+ * wait in memory for the client; what exceeds them is written to a temporary
+ * file.
  */
 
 

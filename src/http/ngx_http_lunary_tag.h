@@ -20,9 +20,9 @@ void ngx_http_lunary_tag_set(ngx_http_lunary_ctx_t *ctx, u_char *versions,
     size_t len);
 
 /*
- * whether the schema is the one that the session's tags are made with, 1 or
- * 0: "parsed" is when the session parsed the statement, "catalog" what the
- * catalog has since then, or NULL
+ * Returns 1 if the schema has not changed since the session was probed, or 0.
+ * "parsed" is the time at which PostgreSQL parsed the statement; "catalog" is
+ * the list of catalog rows, or NULL if the session has told it for that time
  */
 ngx_uint_t ngx_http_lunary_tag_current(ngx_lunary_query_t *q, u_char *parsed,
     u_char *catalog, size_t len);

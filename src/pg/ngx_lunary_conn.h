@@ -100,8 +100,8 @@ void ngx_lunary_conn_retire(ngx_lunary_conn_t *c);
 void ngx_lunary_conn_close(ngx_lunary_conn_t *c);
 
 /*
- * ends a session that is beyond use, as "pg.sqlstate" and "pg.reason" say; one
- * that was being made tries the next host
+ * Ends a session that has failed; "pg.sqlstate" and "pg.reason" say why.  If it
+ * was still being connected, the next host is tried
  */
 void ngx_lunary_conn_lost(ngx_lunary_conn_t *c);
 

@@ -81,9 +81,9 @@ struct ngx_lunary_attempt_s {
 
 
 /*
- * in a worker: allocates from "pool"; the members but "conninfo", "session",
- * "resolver", "resolver_timeout" and "random" are set here.  May block: it asks
- * for the worker's user.  NGX_OK or NGX_ERROR
+ * Sets up "hosts" in a worker.  The caller has set "conninfo", "session",
+ * "resolver", "resolver_timeout" and "random".  Allocates from "pool".  Looks
+ * up the user of the worker, which may block.  Returns NGX_OK or NGX_ERROR
  */
 ngx_int_t ngx_lunary_hosts_init(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool);
 

@@ -360,8 +360,8 @@ ngx_lunary_pipeline_error(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e,
                 NGX_LUNARY_SQLSTATE_LEN);
 
     /*
-     * keep no text that may quote a value of a row: a function of the database
-     * raises what it likes, with any SQLSTATE, but not without a context
+     * Do not log a message that may quote a row.  A function in the database
+     * can raise any text with any SQLSTATE, but PostgreSQL then adds a context
      */
 
     if (text == NULL || context || !ngx_lunary_sqlstate_is_loggable(sqlstate)) {

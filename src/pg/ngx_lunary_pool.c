@@ -13,6 +13,8 @@
 #define NGX_LUNARY_EAGER  2
 
 
+static ngx_uint_t ngx_lunary_pool_is_same(ngx_lunary_pool_conf_t *a,
+    ngx_lunary_pool_conf_t *b);
 static ngx_int_t ngx_lunary_pool_init(ngx_lunary_pool_t *pool,
     ngx_cycle_t *cycle);
 static void ngx_lunary_pool_posted(ngx_event_t *ev);
@@ -30,7 +32,60 @@ static void ngx_lunary_query_enqueue(ngx_lunary_query_t *q);
 static void ngx_lunary_query_timer(ngx_event_t *ev);
 
 
-/* what confirms a standby's word is a pool of one connection, made on demand */
+ngx_lunary_pool_t *
+ngx_lunary_pool_get(ngx_array_t *pools, ngx_lunary_pool_conf_t *conf,
+    ngx_pool_t *pool)
+{
+    ngx_uint_t           i;
+    ngx_lunary_pool_t  **p;
+
+    p = pools->elts;
+
+    for (i = 0; i < pools->nelts; i++) {
+        if (ngx_lunary_pool_is_same(&p[i]->conf, conf)) {
+            return p[i];
+        }
+    }
+
+    p = ngx_array_push(pools);
+    if (p == NULL) {
+        return NULL;
+    }
+
+    *p = ngx_pcalloc(pool, sizeof(ngx_lunary_pool_t));
+
+    if (*p) {
+        (*p)->conf = *conf;
+    }
+
+    return *p;
+}
+
+
+static ngx_uint_t
+ngx_lunary_pool_is_same(ngx_lunary_pool_conf_t *a, ngx_lunary_pool_conf_t *b)
+{
+    return a->database[0] == b->database[0]
+           && a->database[1] == b->database[1]
+           && a->max == b->max
+           && a->connecting == b->connecting
+           && a->queue == b->queue
+           && a->queue_timeout == b->queue_timeout
+           && a->idle == b->idle
+           && a->lifetime == b->lifetime
+           && a->connect_timeout == b->connect_timeout
+           && a->query_timeout == b->query_timeout
+           && a->prepare == b->prepare
+           && a->random == b->random
+           && a->resolver == b->resolver
+           && a->resolver_timeout == b->resolver_timeout;
+}
+
+
+/*
+ * The pool that asks the primary about what a standby does not have is started
+ * here, too.  It makes its only connection when it is first needed
+ */
 
 ngx_int_t
 ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
@@ -516,8 +571,8 @@ ngx_lunary_pool_reconnect_in(ngx_lunary_pool_t *pool, ngx_msec_t delay)
 
 
 /*
- * connects also where no query waits: at the start, and while the database is
- * down, so that its return is noticed
+ * Makes a connection when no query waits for one: at start, and while the
+ * database is down, to find out when it is back
  */
 
 static void

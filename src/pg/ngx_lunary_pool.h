@@ -38,9 +38,9 @@ struct ngx_lunary_sql_s {
     const char               *probe;
 
     /*
-     * reads the probe's row: sets the features, and an identity that is kept
-     * for the connection (NGX_LUNARY_IDENTITY_LEN bytes, zeroed before).
-     * NGX_OK, or NGX_ERROR for a row that is no good
+     * Reads the probe's row and sets the features and the identity of the
+     * connection; "identity" has NGX_LUNARY_IDENTITY_LEN bytes, all zero.
+     * Returns NGX_OK, or NGX_ERROR if the row has wrong columns or values
      */
     ngx_int_t               (*probed)(ngx_lunary_sql_t *sql, PGresult *res,
                                       ngx_uint_t *features, u_char *identity);
@@ -294,6 +294,14 @@ void ngx_lunary_pool_abandon(ngx_lunary_query_t *q);
 /* stop and continue reading the rows of a query that is under way */
 void ngx_lunary_pool_pause(ngx_lunary_query_t *q);
 void ngx_lunary_pool_resume(ngx_lunary_query_t *q);
+
+/*
+ * Returns the pool with these settings from "pools", an array of pointers; if
+ * there is none, allocates it from "pool" and adds it.  NULL if there is no
+ * memory.  For configuration time
+ */
+ngx_lunary_pool_t *ngx_lunary_pool_get(ngx_array_t *pools,
+    ngx_lunary_pool_conf_t *conf, ngx_pool_t *pool);
 
 /*
  * asks a query that is done once more, over the one connection to a server that

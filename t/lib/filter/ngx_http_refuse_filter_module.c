@@ -4,7 +4,8 @@
  *
  *     refuse_filter header    sends a 403 instead of the header
  *     refuse_filter error     fails at the last buffer of the body
- *     refuse_filter finalize  sends a 403 at the last buffer of the body
+ *     refuse_filter finalize  finalizes the request with 403 when the last
+ *                             buffer of the body comes
  *     refuse_filter clear     clears Cache-Control, as header filters do
  */
 
