@@ -676,8 +676,8 @@ sub take {
             my ($name, $sql) = unpack 'Z* Z*', $payload;
             my $kind = $name ne '' ? $name
                 : $sql =~ /client_connection_check/ ? 'interval'
-                : $sql =~ /set_config/ ? 'session'
-                : $sql =~ /pg_attribute/ ? 'probe' : 'key';
+                : $sql =~ /pg_attribute/ ? 'probe'
+                : $sql =~ /set_config/ ? 'session' : 'key';
             $one->{names}{$name} = $kind;
             $one->{parsed} = 1;
 
