@@ -13,6 +13,7 @@ static ngx_int_t ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
 static ngx_int_t ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
+static ngx_uint_t ngx_http_lunary_query_first(ngx_http_lunary_ctx_t *ctx);
 static ngx_http_lunary_key_e ngx_http_lunary_query_kind(
     ngx_http_lunary_by_e by, u_char *kind, size_t len);
 static ngx_int_t ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx,
@@ -93,38 +94,48 @@ ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 {
     ngx_uint_t  n;
 
-    n = 0;
+    n = ngx_http_lunary_query_first(ctx);
 
     switch (ctx->question) {
 
     case NGX_HTTP_LUNARY_TAG:
-        n = NGX_HTTP_LUNARY_TAG_COLUMNS;
+
+        /* when it was parsed, the catalog */
+
+        n += 2;
         break;
 
     case NGX_HTTP_LUNARY_EXISTS:
-        n = NGX_HTTP_LUNARY_HEAD_COLUMNS;
         break;
 
     default: /* MAIN, FULL */
-        (void) ngx_http_lunary_run_columns(&n);
-        n += NGX_HTTP_LUNARY_HEAD_COLUMNS;
 
-        if (!PQgetisnull(res, row, NGX_HTTP_LUNARY_HEAD_COLUMNS)) {
+        if (!PQgetisnull(res, row, (int) n)) {
             return NGX_DECLINED;
         }
+
+        n += ngx_http_lunary_run_columns(ctx->question == NGX_HTTP_LUNARY_FULL,
+                                         NULL);
     }
 
     if (PQnfields(res) != (int) n
-        || ngx_http_lunary_query_verdict(ctx, res, row) != NGX_OK)
+        || ngx_http_lunary_query_verdict(ctx, res, row) != NGX_OK
+        || ngx_http_lunary_query_flags(ctx, res, row) != NGX_OK)
     {
         return NGX_DECLINED;
     }
 
-    if (ngx_http_lunary_query_flags(ctx, res, row) != NGX_OK) {
-        return NGX_DECLINED;
-    }
-
     return ngx_http_lunary_query_versions(ctx, res, row);
+}
+
+
+/* the number of the first column behind the head */
+
+static ngx_uint_t
+ngx_http_lunary_query_first(ngx_http_lunary_ctx_t *ctx)
+{
+    return ngx_http_lunary_sql_head(ctx->by)
+           + (ctx->conf->etag && ctx->question != NGX_HTTP_LUNARY_EXISTS);
 }
 
 
@@ -233,6 +244,7 @@ static ngx_int_t
 ngx_http_lunary_query_versions(ngx_http_lunary_ctx_t *ctx, PGresult *res,
     int row)
 {
+    int      n;
     size_t   len, catalog_len;
     u_char  *versions, *parsed, *catalog;
 
@@ -242,8 +254,9 @@ ngx_http_lunary_query_versions(ngx_http_lunary_ctx_t *ctx, PGresult *res,
         return NGX_OK;
     }
 
-    versions = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_VERSIONS,
-                                   &len);
+    n = (int) ngx_http_lunary_sql_head(ctx->by);
+
+    versions = ngx_lunary_pg_value(res, row, n, &len);
 
     ctx->conf->untagged = (versions == NULL);
 
@@ -257,14 +270,13 @@ ngx_http_lunary_query_versions(ngx_http_lunary_ctx_t *ctx, PGresult *res,
         return NGX_OK;
     }
 
-    parsed = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_PARSED, &len);
+    parsed = ngx_lunary_pg_value(res, row, n + 1, &len);
 
     if (parsed == NULL || len != sizeof(int64_t)) {
         return NGX_DECLINED;
     }
 
-    catalog = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_CATALOG,
-                                  &catalog_len);
+    catalog = ngx_lunary_pg_value(res, row, n + 2, &catalog_len);
 
     if (!ngx_http_lunary_tag_current(&ctx->query, parsed, catalog,
                                      catalog_len))
@@ -287,8 +299,10 @@ ngx_http_lunary_query_run(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 
     run.res = res;
     run.row = row;
-    run.first = NGX_HTTP_LUNARY_HEAD_COLUMNS;
+    run.first = (int) ngx_http_lunary_query_first(ctx);
+    run.full = (ctx->question == NGX_HTTP_LUNARY_FULL);
     run.out = &ctx->stream.out;
+    run.root = ctx->run;
     run.project = ctx->project;
     run.nulls = ctx->conf->null_fields;
 

@@ -26,13 +26,15 @@ struct ngx_http_lunary_field_s {
 
 
 static void ngx_http_lunary_run_number(ngx_http_lunary_field_t *field,
-    ngx_uint_t *n);
+    ngx_uint_t full, ngx_uint_t *n);
 static ngx_int_t ngx_http_lunary_run_fields(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 
 static ngx_int_t ngx_http_lunary_run_project(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_uuid(ngx_http_lunary_run_t *run,
+    ngx_http_lunary_field_t *field);
+static ngx_int_t ngx_http_lunary_run_trace(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_bool(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
@@ -172,7 +174,7 @@ static ngx_http_lunary_field_t  ngx_http_lunary_fields[] = {
     ngx_http_lunary_field("messagesCount", ":M", ngx_http_lunary_run_int),
     { ngx_string(",\"user\":"), NULL, ngx_http_lunary_run_user,
       ngx_http_lunary_user_fields, 0 },
-    ngx_http_lunary_field("traceId", ":A", ngx_http_lunary_run_uuid),
+    ngx_http_lunary_field("traceId", ":A", ngx_http_lunary_run_trace),
     ngx_http_lunary_field("parentRunId", "r.parent_run_id",
                           ngx_http_lunary_run_uuid),
     ngx_http_lunary_field("promptTokens", "r.prompt_tokens::int8",
@@ -183,37 +185,49 @@ static ngx_http_lunary_field_t  ngx_http_lunary_fields[] = {
 };
 
 
-/* fields that select the same share a column */
+/*
+ * Fields that select the same share a column.  Those that are a placeholder
+ * come last: "full" says whether they are there
+ */
 
 #define NGX_HTTP_LUNARY_MAX_COLUMNS  40
 
 static const char  *ngx_http_lunary_columns[NGX_HTTP_LUNARY_MAX_COLUMNS];
 
 
-const char **
-ngx_http_lunary_run_columns(ngx_uint_t *n)
+ngx_uint_t
+ngx_http_lunary_run_columns(ngx_uint_t full, const char ***columns)
 {
-    *n = 0;
+    static ngx_uint_t  n[2];
 
-    ngx_http_lunary_run_number(ngx_http_lunary_fields, n);
+    if (n[0] == 0) {
+        ngx_http_lunary_run_number(ngx_http_lunary_fields, 0, &n[0]);
+        n[1] = n[0];
+        ngx_http_lunary_run_number(ngx_http_lunary_fields, 1, &n[1]);
+    }
 
-    return ngx_http_lunary_columns;
+    if (columns) {
+        *columns = ngx_http_lunary_columns;
+    }
+
+    return n[full];
 }
 
 
 static void
-ngx_http_lunary_run_number(ngx_http_lunary_field_t *field, ngx_uint_t *n)
+ngx_http_lunary_run_number(ngx_http_lunary_field_t *field, ngx_uint_t full,
+    ngx_uint_t *n)
 {
     ngx_uint_t  i;
 
     for ( /* void */ ; field->name.len; field++) {
 
         if (field->fields) {
-            ngx_http_lunary_run_number(field->fields, n);
+            ngx_http_lunary_run_number(field->fields, full, n);
             continue;
         }
 
-        if (field->column == NULL) {
+        if (field->column == NULL || (field->column[0] == ':') != full) {
             continue;
         }
 
@@ -267,6 +281,31 @@ ngx_http_lunary_run_project(ngx_http_lunary_run_t *run,
     ngx_http_lunary_try(ngx_http_lunary_name(run, field));
 
     return ngx_lunary_value_uuid(run->out, run->project, NGX_LUNARY_UUID_LEN);
+}
+
+
+/* without a column for it the root has no parent: it is the trace */
+
+static ngx_int_t
+ngx_http_lunary_run_trace(ngx_http_lunary_run_t *run,
+    ngx_http_lunary_field_t *field)
+{
+    size_t   len;
+    u_char  *id;
+
+    if (run->full) {
+        return ngx_http_lunary_run_uuid(run, field);
+    }
+
+    id = ngx_http_lunary_run_value(run, ngx_http_lunary_fields, &len);
+
+    if (ngx_memcmp(id, run->root, NGX_LUNARY_UUID_LEN) == 0) {
+        return ngx_http_lunary_run_null(run, field);
+    }
+
+    ngx_http_lunary_try(ngx_http_lunary_name(run, field));
+
+    return ngx_lunary_value_uuid(run->out, run->root, NGX_LUNARY_UUID_LEN);
 }
 
 
@@ -540,6 +579,10 @@ static u_char *
 ngx_http_lunary_run_value(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field, size_t *len)
 {
+    if (field->column[0] == ':' && !run->full) {
+        return NULL;
+    }
+
     return ngx_lunary_pg_value(run->res, run->row, run->first + (int) field->n,
                                len);
 }

@@ -19,7 +19,9 @@ typedef struct {
     PGresult          *res;
     int                row;
     int                first;       /* column of a run, in "res" */
+    ngx_uint_t         full;        /* it has all columns */
     ngx_lunary_out_t  *out;
+    u_char            *root;        /* the id asked for, 16 bytes */
     u_char            *project;     /* that all runs are of, 16 bytes */
     ngx_uint_t         nulls;       /* lunary_null_fields include */
     const char        *column;      /* set where the row is declined */
@@ -28,10 +30,12 @@ typedef struct {
 
 
 /*
- * numbers the columns, at configuration time.  The return is the SQL of each,
- * "n" of them; placeholders are those of ngx_http_lunary_sql.c
+ * how many columns a run has, all of them or those of a run that has no parent
+ * and is no thread.  "columns", unless NULL, is set to the SQL of each, with
+ * the placeholders of ngx_http_lunary_sql.c.  The first call numbers them
  */
-const char **ngx_http_lunary_run_columns(ngx_uint_t *n);
+ngx_uint_t ngx_http_lunary_run_columns(ngx_uint_t full,
+    const char ***columns);
 
 /*
  * writes a run as an object.  NGX_OK; NGX_ERROR: "out" has failed;

@@ -89,13 +89,13 @@
         "r.id = up.parent_run_id", "up") " offset 0) p"                       \
     " where up.n = 0 or (up.id <> up.mark and up.id <> $1::uuid))"
 
-/* "h": the flags of the head */
+/* "h": the flags of the head, its first column */
 
 #define NGX_HTTP_LUNARY_SQL_FOUND                                             \
     "h as (select case when exists (select from t) then 1 end as flags)"
 
 #define NGX_HTTP_LUNARY_SQL_HEAD                                              \
-    " select k.type, k.project_id, h.flags, :W"
+    " select h.flags:H:W"
 
 #define NGX_HTTP_LUNARY_SQL_OF_HEAD                                           \
     " from (values (0)) z left join k on true cross join h"
@@ -103,7 +103,7 @@
 /* the rows themselves, once it is known which */
 
 #define NGX_HTTP_LUNARY_SQL_ROWS(s)                                           \
-    " union all (select null, null, null, null, :L from (" s            \
+    " union all (select :Z:L from (" s                                      \
     " order by t.created_at, t.id offset 0) s"                                \
     " left join lateral (select r.is_public, r.feedback, r.type, r.name,"     \
     " r.ended_at, r.template_version_id, r.cost, r.prompt_tokens,"            \
@@ -421,6 +421,7 @@ static const char *ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t,
     char name);
 static void ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t,
     ngx_uint_t nulls);
+static void ngx_http_lunary_sql_no_head(ngx_http_lunary_sql_text_t *t);
 
 
 ngx_lunary_sql_t *
@@ -467,6 +468,14 @@ ngx_http_lunary_sql_statement(ngx_http_lunary_question_e question,
     default: /* NGX_HTTP_LUNARY_FULL */
         return tagged ? 13 : 12;
     }
+}
+
+
+ngx_uint_t
+ngx_http_lunary_sql_head(ngx_http_lunary_by_e by)
+{
+    return by == NGX_HTTP_LUNARY_BY_PROJECT ? NGX_HTTP_LUNARY_HEAD_KIND
+                                            : NGX_HTTP_LUNARY_HEAD_PROJECT + 1;
 }
 
 
@@ -603,6 +612,10 @@ ngx_http_lunary_sql_expand(ngx_http_lunary_sql_text_t *t, const char *text)
             ngx_http_lunary_sql_columns(t, 1);
             break;
 
+        case 'Z':
+            ngx_http_lunary_sql_no_head(t);
+            break;
+
         default:
             ngx_http_lunary_sql_expand(t, ngx_http_lunary_sql_value(t, p[1]));
         }
@@ -625,10 +638,9 @@ ngx_http_lunary_sql_append(ngx_http_lunary_sql_text_t *t, const char *text,
 static const char *
 ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
 {
-    ngx_uint_t  full, main, plain, tagged;
+    ngx_uint_t  main, plain, tagged;
 
     main = (t->statement->text == ngx_http_lunary_main_sql);
-    full = (t->statement->text == ngx_http_lunary_full_sql);
     plain = t->features & NGX_HTTP_LUNARY_PLAIN;
     tagged = t->statement->tagged && (t->features & NGX_HTTP_LUNARY_VERSIONS);
 
@@ -684,31 +696,38 @@ ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
     case 'P':
         return tagged ? " p.x," : "";
 
+    /* the head */
+
+    case 'H':
+        return t->statement->by == NGX_HTTP_LUNARY_BY_PROJECT
+               ? "" : ", k.type, k.project_id";
+
     case 'W':
         if (!tagged) {
-            return "null::text";
+            return t->statement->tagged ? ", null::text" : "";
         }
 
-        return main ? NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
+        return main ? ", "
+                      NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
                                                 ") as text from t")
-                    : NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
+                    : ", "
+                      NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
                                                 NGX_HTTP_LUNARY_SQL_ABOVE
                                                 ") as text from t");
 
     case 'C':
         return tagged ? ngx_http_lunary_catalog_sql : "null, null";
 
-    /* fields */
+    /* fields of FULL */
 
     case 'A':
-        return full ? "case when not s.cyclic then nullif(s.top, s.id) end"
-                    : "nullif($1::uuid, s.id)";
+        return "case when not s.cyclic then nullif(s.top, s.id) end";
 
     case 'F':
-        return full ? ngx_http_lunary_first_message_sql : "null::jsonb";
+        return ngx_http_lunary_first_message_sql;
 
     default: /* 'M' */
-        return full ? ngx_http_lunary_messages_count_sql : "null::int8";
+        return ngx_http_lunary_messages_count_sql;
     }
 }
 
@@ -721,7 +740,8 @@ ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t, ngx_uint_t nulls)
     ngx_uint_t    i, n;
     const char  **columns;
 
-    columns = ngx_http_lunary_run_columns(&n);
+    n = ngx_http_lunary_run_columns(t->statement->text
+                                    == ngx_http_lunary_full_sql, &columns);
 
     for (i = 0; i < n; i++) {
 
@@ -730,5 +750,20 @@ ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t, ngx_uint_t nulls)
         }
 
         ngx_http_lunary_sql_expand(t, nulls ? "null" : columns[i]);
+    }
+}
+
+
+/* nulls in the columns of the head */
+
+static void
+ngx_http_lunary_sql_no_head(ngx_http_lunary_sql_text_t *t)
+{
+    ngx_uint_t  n;
+
+    n = ngx_http_lunary_sql_head(t->statement->by) + t->statement->tagged;
+
+    while (n--) {
+        ngx_http_lunary_sql_append(t, "null, ", sizeof("null, ") - 1);
     }
 }

@@ -37,19 +37,19 @@ typedef enum {
 } ngx_http_lunary_question_e;
 
 
-/* columns of the head */
+/*
+ * The columns of the head.  A column costs libpq with each row: those that a
+ * statement does not need are left out.  Tagged statements have the versions
+ * of the rows behind them, as text or null, and TAG when it was parsed and
+ * the catalog
+ */
 
 enum {
-    NGX_HTTP_LUNARY_HEAD_KIND = 0,  /* of the credential: "private" opens */
-    NGX_HTTP_LUNARY_HEAD_PROJECT,   /* that it opens, or null */
-    NGX_HTTP_LUNARY_HEAD_FLAGS,     /* null: no such run */
-    NGX_HTTP_LUNARY_HEAD_VERSIONS,  /* of the rows, as text, or null */
-    NGX_HTTP_LUNARY_HEAD_COLUMNS,
+    NGX_HTTP_LUNARY_HEAD_FLAGS = 0, /* null: no such run */
 
-    /* of TAG */
-    NGX_HTTP_LUNARY_HEAD_PARSED = NGX_HTTP_LUNARY_HEAD_COLUMNS,
-    NGX_HTTP_LUNARY_HEAD_CATALOG,
-    NGX_HTTP_LUNARY_TAG_COLUMNS
+    /* unless the project is known */
+    NGX_HTTP_LUNARY_HEAD_KIND,      /* of the credential: "private" opens */
+    NGX_HTTP_LUNARY_HEAD_PROJECT    /* that it opens, or null */
 };
 
 #define NGX_HTTP_LUNARY_FLAG_FOUND  1
@@ -86,6 +86,9 @@ ngx_lunary_sql_t *ngx_http_lunary_sql(ngx_pool_t *pool);
  */
 ngx_uint_t ngx_http_lunary_sql_statement(ngx_http_lunary_question_e question,
     ngx_http_lunary_by_e by, ngx_uint_t tagged);
+
+/* how many columns of the head are in front of the versions */
+ngx_uint_t ngx_http_lunary_sql_head(ngx_http_lunary_by_e by);
 
 
 #endif /* _NGX_HTTP_LUNARY_SQL_H_INCLUDED_ */

@@ -26,7 +26,7 @@ static void ngx_lunary_pg_read(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_pg_results(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_notifies(ngx_lunary_pg_t *pg);
 static ngx_uint_t ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg);
-static void ngx_lunary_pg_clear_errors(void);
+static void ngx_lunary_pg_clear_errors(ngx_lunary_pg_t *pg);
 static void ngx_lunary_pg_write_handler(ngx_event_t *wev);
 static ngx_int_t ngx_lunary_pg_flush(ngx_lunary_pg_t *pg);
 static ngx_int_t ngx_lunary_pg_break(ngx_lunary_pg_t *pg);
@@ -43,6 +43,7 @@ ngx_lunary_pg_connect(ngx_lunary_pg_t *pg, const char *const *keywords,
     pg->syncs = 0;
     pg->paused = 0;
     pg->broken = 0;
+    pg->tls = 1;
     pg->sqlstate[0] = '\0';
     pg->reason[0] = '\0';
 
@@ -240,7 +241,7 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
     ngx_lunary_pg_unregister(pg);
 
     status = PQconnectPoll(pg->conn);
-    ngx_lunary_pg_clear_errors();
+    ngx_lunary_pg_clear_errors(pg);
 
     ngx_log_debug2(NGX_LOG_DEBUG_EVENT, pg->log, 0,
                    "lunary connect poll: %d, fd:%d",
@@ -315,6 +316,7 @@ ngx_lunary_pg_open(ngx_lunary_pg_t *pg)
     }
 
     pg->state = NGX_LUNARY_PG_OPEN;
+    pg->tls = PQsslInUse(pg->conn) ? 1 : 0;
 
     ngx_lunary_conn_opened(pg->owner);
 }
@@ -403,7 +405,7 @@ ngx_lunary_pg_flush(ngx_lunary_pg_t *pg)
 
     wev = pg->connection->write;
     left = PQflush(pg->conn);
-    ngx_lunary_pg_clear_errors();
+    ngx_lunary_pg_clear_errors(pg);
 
     if (left < 0) {
         return NGX_ERROR;
@@ -499,7 +501,7 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
     for ( ;; ) {
 
         alive = PQconsumeInput(pg->conn);
-        ngx_lunary_pg_clear_errors();
+        ngx_lunary_pg_clear_errors(pg);
 
         /* libpq may have closed the socket, and its number may be reused */
 
@@ -632,7 +634,7 @@ ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg)
 
     Dl_info  info;
 
-    ssl = PQsslStruct(pg->conn, "OpenSSL");
+    ssl = pg->tls ? PQsslStruct(pg->conn, "OpenSSL") : NULL;
 
     if (ssl == NULL) {
         return 0;
@@ -663,10 +665,12 @@ ngx_lunary_pg_hidden(ngx_lunary_pg_t *pg)
  */
 
 static void
-ngx_lunary_pg_clear_errors(void)
+ngx_lunary_pg_clear_errors(ngx_lunary_pg_t *pg)
 {
 #if (NGX_OPENSSL)
-    ERR_clear_error();
+    if (pg->tls) {
+        ERR_clear_error();
+    }
 #endif
 }
 
@@ -722,7 +726,7 @@ ngx_lunary_pg_close(ngx_lunary_pg_t *pg)
     ngx_lunary_pg_unregister(pg);
 
     PQfinish(pg->conn);
-    ngx_lunary_pg_clear_errors();
+    ngx_lunary_pg_clear_errors(pg);
 
     ngx_free_connection(c);
     c->fd = (ngx_socket_t) -1;

@@ -81,31 +81,29 @@ sub auth { return ['R', pack('N', $_[0]) . ($_[1] // '')] }
 
 my $tags = pack 'N5', 1, 1, 25, 2, 1;
 
-my @columns = qw( kind project flags versions
+my @columns = qw( flags kind project
     id is_public feedback parent_feedback type name created_at ended_at
     template_version_id template_slug cost completion_tokens prompt_tokens
     tags input output error status sibling_run_id params metadata
-    first_message messages_count user_id external_id user_created_at
-    last_seen props trace_id parent_run_id );
+    user_id external_id user_created_at last_seen props parent_run_id );
 my %at = map { $columns[$_] => $_ } 0 .. $#columns;
 
 # what the credential opens, and that the run is there
-sub head_row { return (text('private'), uuid($Project), int4(1), null()) }
+sub head_row { return (int4(1), text('private'), uuid($Project)) }
 
 sub run_row {
     my ($i) = @_;
 
     my $id = sprintf '%s%012d', substr($Run, 0, 24), $i + 1;
 
-    return ((null()) x 4, uuid($id), bool(1), jsonb('{"thumb_up": 1}'),
+    return ((null()) x $at{id}, uuid($id), bool(1), jsonb('{"thumb_up": 1}'),
         null(), text($i ? 'llm' : 'chain'), text("run $i"),
         int8(800_000_000_000_000 + $i), int8(800_000_001_500_000),
         int8(7), text('slug'), float8(0.25), int8(3), int8(4),
         text($tags . text('a') . null()), jsonb('{"a_b": [1, "x"]}'),
         jsonb('"out"'), null(), text('success'), null(), jsonb('{}'),
-        jsonb('null'), null(), null(), int8(5), text('ext'), int8(1), null(),
-        jsonb('{"e_mail": "x"}'), $i ? uuid($Run) : null(),
-        $i ? uuid($Run) : null());
+        jsonb('null'), int8(5), text('ext'), int8(1), null(),
+        jsonb('{"e_mail": "x"}'), $i ? uuid($Run) : null());
 }
 
 
@@ -134,7 +132,7 @@ sub reply {
     my @rows = [head_row()];
 
     if ($kind !~ /exists|tag/) {
-        $rows[0] = [head_row(), (null()) x (@columns - 4)];
+        $rows[0] = [head_row(), (null()) x (@columns - $at{id})];
         push @rows, map { [run_row($_)] } 0 .. 2;
     }
 
@@ -157,7 +155,7 @@ sub column {
     return sub {
         my @messages = @_;
         my @rows = grep { $_->[0] eq 'D' } @messages;
-        my $row = $rows[$n < 4 ? 0 : 1] // $rows[0];
+        my $row = $rows[$n < $at{id} ? 0 : 1] // $rows[0];
 
         my @values;
         my $rest = substr $row->[1], 2;
@@ -440,7 +438,7 @@ my %modes = (
     rows_then_bad => ['answer', sub { many(sub { (row(text('x')), $_[1],
                       $_[2]) }, @_) }, 'cut'],
     rows_then_value => ['answer', sub { many(sub {
-                      my @row = run_row(1); $row[4] = text('x');
+                      my @row = run_row(1); $row[$at{id}] = text('x');
                       (row(@row), @_[0, 1]) }, @_) }, 'cut'],
     rows_then_mute => ['answer', sub { many(sub { () }, @_) }, 'cut'],
 );
