@@ -299,6 +299,10 @@ ngx_http_lunary_run_trace(ngx_http_lunary_run_t *run,
 
     id = ngx_http_lunary_run_value(run, ngx_http_lunary_fields, &len);
 
+    if (id == NULL || len != NGX_LUNARY_UUID_LEN) {
+        return ngx_http_lunary_run_bad(run, field);
+    }
+
     if (ngx_memcmp(id, run->root, NGX_LUNARY_UUID_LEN) == 0) {
         return ngx_http_lunary_run_null(run, field);
     }
