@@ -30,8 +30,6 @@ static void ngx_http_lunary_done(ngx_lunary_query_t *q,
     ngx_lunary_result_e result);
 static ngx_int_t ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx,
     ngx_lunary_result_e result);
-static ngx_int_t ngx_http_lunary_confirm(ngx_http_lunary_ctx_t *ctx);
-static void ngx_http_lunary_unconfirmed(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_fail(ngx_http_lunary_ctx_t *ctx,
     ngx_lunary_result_e result);
@@ -348,14 +346,14 @@ static ngx_int_t
 ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
 {
     if (result != NGX_LUNARY_OK) {
-        ngx_http_lunary_unconfirmed(ctx);
+        ngx_http_lunary_query_unconfirmed(ctx);
     }
 
     if (!ctx->has_head) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
     }
 
-    if (ngx_http_lunary_confirm(ctx) == NGX_OK) {
+    if (ngx_http_lunary_query_confirm(ctx) == NGX_OK) {
         return NGX_DONE;
     }
 
@@ -390,46 +388,6 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
     }
 
     return ngx_http_lunary_finish(ctx);
-}
-
-
-/* what a standby does not have yet is asked for on the primary */
-
-static ngx_int_t
-ngx_http_lunary_confirm(ngx_http_lunary_ctx_t *ctx)
-{
-    if (ctx->found || ctx->confirming
-        || (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE
-            && ctx->verdict != NGX_HTTP_LUNARY_KEY_UNKNOWN
-            && ctx->verdict != NGX_HTTP_LUNARY_KEY_NO_PROJECT)
-        || ngx_lunary_pool_confirm(ctx->conf->pool, &ctx->query) != NGX_OK)
-    {
-        return NGX_DECLINED;
-    }
-
-    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
-                   "lunary absent on a standby, asking the primary");
-
-    ctx->confirming = 1;
-    ctx->absent = ctx->verdict;
-
-    ngx_http_lunary_query_reset(ctx);
-
-    return NGX_OK;
-}
-
-
-/* the primary did not answer: what the standby said stands */
-
-static void
-ngx_http_lunary_unconfirmed(ngx_http_lunary_ctx_t *ctx)
-{
-    (void) ngx_atomic_fetch_add(&ctx->conf->pool->counts->unconfirmed, 1);
-
-    ngx_http_lunary_query_reset(ctx);
-
-    ctx->has_head = 1;
-    ctx->verdict = ctx->absent;
 }
 
 

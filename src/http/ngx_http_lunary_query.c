@@ -338,3 +338,39 @@ ngx_http_lunary_query_end(ngx_http_lunary_ctx_t *ctx)
 
     return ngx_lunary_json_raw(&ctx->stream.out, (u_char *) "]", 1);
 }
+
+
+ngx_int_t
+ngx_http_lunary_query_confirm(ngx_http_lunary_ctx_t *ctx)
+{
+    if (ctx->found || ctx->confirming
+        || (ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE
+            && ctx->verdict != NGX_HTTP_LUNARY_KEY_UNKNOWN
+            && ctx->verdict != NGX_HTTP_LUNARY_KEY_NO_PROJECT)
+        || ngx_lunary_pool_confirm(ctx->conf->pool, &ctx->query) != NGX_OK)
+    {
+        return NGX_DECLINED;
+    }
+
+    ngx_log_debug0(NGX_LOG_DEBUG_HTTP, ctx->request->connection->log, 0,
+                   "lunary absent on a standby, asking the primary");
+
+    ctx->confirming = 1;
+    ctx->absent = ctx->verdict;
+
+    ngx_http_lunary_query_reset(ctx);
+
+    return NGX_OK;
+}
+
+
+void
+ngx_http_lunary_query_unconfirmed(ngx_http_lunary_ctx_t *ctx)
+{
+    (void) ngx_atomic_fetch_add(&ctx->conf->pool->counts->unconfirmed, 1);
+
+    ngx_http_lunary_query_reset(ctx);
+
+    ctx->has_head = 1;
+    ctx->verdict = ctx->absent;
+}

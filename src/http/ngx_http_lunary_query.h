@@ -1,7 +1,7 @@
 
 /*
- * The query of a request: which statement asks for what the context lacks,
- * and what its rows tell the context and the stream.
+ * The query of a request: its statement and parameters, and its rows, which
+ * go to the context and to the stream.
  */
 
 
@@ -13,29 +13,38 @@
 
 
 /*
- * sets the statement of the next query and its parameters; what an earlier
- * one found is forgotten, but for the project
+ * sets the statement of the next query and its parameters; resets what an
+ * earlier query found, except the project
  */
 void ngx_http_lunary_query_set(ngx_http_lunary_ctx_t *ctx,
     ngx_http_lunary_question_e question);
 
 /*
  * takes a row: the head goes to the context, a run to the stream.  NGX_OK;
- * NGX_ERROR: the stream failed; NGX_DECLINED: no such row can be, "column" of
- * the query names the value, if it is one
+ * NGX_ERROR: the stream failed; NGX_DECLINED: the row is invalid, "column" of
+ * the query names the value, if one value is the reason
  */
 ngx_int_t ngx_http_lunary_query_row(ngx_http_lunary_ctx_t *ctx, PGresult *res,
     int row);
 
-/* forgets all rows, which come anew */
+/* resets what the rows so far told: the query is sent again */
 void ngx_http_lunary_query_reset(ngx_http_lunary_ctx_t *ctx);
 
 /*
- * the end of the array, after the last row; an empty array for a run that is
- * not there.  NGX_OK, or NGX_ERROR: also where a run that is there came in no
- * row
+ * writes the end of the array after the last row, or an empty array if the run
+ * does not exist.  NGX_OK; NGX_ERROR: the stream failed, or the run exists and
+ * no row had it
  */
 ngx_int_t ngx_http_lunary_query_end(ngx_http_lunary_ctx_t *ctx);
+
+/*
+ * A standby did not find the run or the key: asks the primary.  NGX_OK: the
+ * query is sent again; NGX_DECLINED: the result stands
+ */
+ngx_int_t ngx_http_lunary_query_confirm(ngx_http_lunary_ctx_t *ctx);
+
+/* the primary did not answer: the result of the standby stands */
+void ngx_http_lunary_query_unconfirmed(ngx_http_lunary_ctx_t *ctx);
 
 
 #endif /* _NGX_HTTP_LUNARY_QUERY_H_INCLUDED_ */

@@ -7,9 +7,6 @@
 
 
 /* digits of the digest in a tag */
-#ifndef NGINX_LUNARY_VERSION
-#define NGINX_LUNARY_VERSION "1.0.0"
-#endif
 #define NGX_HTTP_LUNARY_TAG_DIGITS  32
 
 
@@ -19,8 +16,9 @@ static u_char *ngx_http_lunary_tag_skip(u_char *p, u_char *last, u_char ch);
 
 
 /*
- * which server, which schema, which run, in which version and representation.
- * Who asks is not in it: the response is the same for all who may read it
+ * The digest covers the server, its schema, the run, the versions of its rows
+ * and the form of the response.  The credential is not in it: the response is
+ * the same for all who may read it
  */
 
 void
@@ -54,9 +52,9 @@ ngx_http_lunary_tag_set(ngx_http_lunary_ctx_t *ctx, u_char *versions,
 
 
 /*
- * A session parses its statements anew after each schema change.  It tells of
- * the catalog once after that; while the time of parsing stays as it was
- * then, so has the schema
+ * A session parses its statements anew after each schema change, and sends the
+ * catalog with the next result.  While the time of parsing is the same, the
+ * schema is the same
  */
 
 ngx_uint_t
@@ -110,7 +108,7 @@ ngx_http_lunary_tag_matches(ngx_http_lunary_ctx_t *ctx)
 }
 
 
-/* tags in quotes, weak or not; what is none ends the list */
+/* a list of tags, weak or strong; anything else ends it */
 
 static ngx_uint_t
 ngx_http_lunary_tag_in_list(ngx_str_t *etag, ngx_str_t *list)
