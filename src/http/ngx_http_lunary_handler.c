@@ -220,7 +220,7 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
 }
 
 
-/* a condition is not worth asking for where sessions know no versions */
+/* TAG is of no use where the sessions have no versions */
 
 static ngx_http_lunary_question_e
 ngx_http_lunary_first_question(ngx_http_lunary_ctx_t *ctx)
@@ -264,13 +264,13 @@ ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res, int i)
 
     rc = ngx_http_lunary_query_row(ctx, res, i);
 
-    /* the header goes out with a later row */
+    /* the stream sends the header with a later row */
 
     ctx->stream.etag = ctx->etag.len ? &ctx->etag : NULL;
 
     q->committed = ctx->stream.committed;
 
-    /* NGX_ERROR: the stream failed, which is seen when it is flushed */
+    /* after NGX_ERROR the stream is marked as failed, the flush finds it */
 
     return rc == NGX_DECLINED ? NGX_ERROR : NGX_OK;
 }
@@ -340,7 +340,7 @@ ngx_http_lunary_done(ngx_lunary_query_t *q, ngx_lunary_result_e result)
 }
 
 
-/* all rows are read; NGX_DONE: the request goes on */
+/* all rows are read.  NGX_DONE: the request is not finished */
 
 static ngx_int_t
 ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
@@ -391,7 +391,7 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
 }
 
 
-/* the versions of the rows are known, and no row is read */
+/* TAG is answered: 304, or the rows are asked for */
 
 static ngx_int_t
 ngx_http_lunary_condition(ngx_http_lunary_ctx_t *ctx)
@@ -406,14 +406,14 @@ ngx_http_lunary_condition(ngx_http_lunary_ctx_t *ctx)
 }
 
 
-/* gives nginx the rest of the response; NGX_DONE: it is not all sent yet */
+/* sends the end of the response.  NGX_DONE: a part of it is still unsent */
 
 static ngx_int_t
 ngx_http_lunary_finish(ngx_http_lunary_ctx_t *ctx)
 {
     ngx_int_t  rc;
 
-    /* the header may show the outcome */
+    /* set before the header is sent: "add_header" may use it */
 
     ctx->outcome = NGX_HTTP_LUNARY_OK;
 
@@ -476,7 +476,7 @@ ngx_http_lunary_ask_again(ngx_http_lunary_ctx_t *ctx,
 }
 
 
-/* gives up a query, and keeps the time that it took so far */
+/* abandons the query; the time that it took so far counts */
 
 static void
 ngx_http_lunary_abandon(ngx_http_lunary_ctx_t *ctx)
@@ -516,7 +516,7 @@ ngx_http_lunary_refuse(ngx_http_lunary_ctx_t *ctx,
 }
 
 
-/* a part of the response is sent, and the rest never will be */
+/* a part of the response is sent, and the rest cannot be had */
 
 static ngx_int_t
 ngx_http_lunary_cut(ngx_http_lunary_ctx_t *ctx, const char *reason,
@@ -705,7 +705,7 @@ ngx_http_lunary_write_handler(ngx_http_request_t *r)
 
     if (!ctx->stream.committed) {
 
-        /* the timer was set for what the parent request sends */
+        /* the timer is the parent request's */
 
         wev->timedout = 0;
         return;
@@ -719,7 +719,7 @@ ngx_http_lunary_write_handler(ngx_http_request_t *r)
         return;
     }
 
-    /* the client took something: send_timeout starts again */
+    /* the client has read something: send_timeout starts again */
 
     if (wev->timer_set && !wev->delayed) {
         ngx_del_timer(wev);
@@ -777,8 +777,8 @@ ngx_http_lunary_discard_handler(ngx_http_request_t *r)
 
 
 /*
- * The request ends, for whatever reason: its query must not outlive it, and a
- * part of a response must not look like all of it.
+ * The request is freed: its query must not outlive it, and a part of a
+ * response must not look whole.
  */
 
 static void

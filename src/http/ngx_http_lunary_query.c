@@ -100,7 +100,7 @@ ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 
     case NGX_HTTP_LUNARY_TAG:
 
-        /* when it was parsed, the catalog */
+        /* the time of parsing and the catalog */
 
         n += 2;
         break;
@@ -139,7 +139,7 @@ ngx_http_lunary_query_first(ngx_http_lunary_ctx_t *ctx)
 }
 
 
-/* what the database says of the credential */
+/* the verdict on the credential */
 
 static ngx_int_t
 ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx, PGresult *res,
@@ -162,7 +162,7 @@ ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx, PGresult *res,
 
     project = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_PROJECT, &len);
 
-    /* a key of no project finds no run */
+    /* without a project no run is found */
 
     if (project == NULL) {
         return NGX_OK;
@@ -238,7 +238,7 @@ ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx, PGresult *res,
 }
 
 
-/* MAIN has no tag of a tree that FULL is needed for */
+/* where FULL is needed the versions of MAIN are not complete */
 
 static ngx_int_t
 ngx_http_lunary_query_versions(ngx_http_lunary_ctx_t *ctx, PGresult *res,

@@ -17,9 +17,10 @@ typedef ngx_int_t (*ngx_http_lunary_value_pt)(ngx_lunary_out_t *out,
 
 
 struct ngx_http_lunary_field_s {
-    ngx_str_t                  name;    /* with what stands around it */
+    ngx_str_t                  name;    /* with its punctuation */
     const char                *column;  /* SQL, or NULL */
     ngx_http_lunary_field_pt   write;
+    ngx_http_lunary_value_pt   value;   /* the value alone, for "write" */
     ngx_http_lunary_field_t   *fields;  /* of an object, or NULL */
     ngx_uint_t                 n;       /* number of the column */
 };
@@ -30,27 +31,17 @@ static void ngx_http_lunary_run_number(ngx_http_lunary_field_t *field,
 static ngx_int_t ngx_http_lunary_run_fields(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 
+static ngx_int_t ngx_http_lunary_run_plain(ngx_http_lunary_run_t *run,
+    ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_project(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
-static ngx_int_t ngx_http_lunary_run_uuid(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_trace(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field);
-static ngx_int_t ngx_http_lunary_run_bool(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field);
-static ngx_int_t ngx_http_lunary_run_string(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field);
-static ngx_int_t ngx_http_lunary_run_strings(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_json(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_time(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_duration(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field);
-static ngx_int_t ngx_http_lunary_run_int(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field);
-static ngx_int_t ngx_http_lunary_run_int_string(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_cost(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
@@ -59,8 +50,6 @@ static ngx_int_t ngx_http_lunary_run_tokens(ngx_http_lunary_run_t *run,
 static ngx_int_t ngx_http_lunary_run_user(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 
-static ngx_int_t ngx_http_lunary_run_plain(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field, ngx_http_lunary_value_pt write);
 static ngx_int_t ngx_http_lunary_run_null(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field);
 static ngx_int_t ngx_http_lunary_run_bad(ngx_http_lunary_run_t *run,
@@ -97,97 +86,107 @@ static ngx_int_t ngx_http_lunary_write_int_string(ngx_lunary_out_t *out,
     ((time) != NGX_LUNARY_TIME_INFINITY                                       \
      && (time) != NGX_LUNARY_TIME_NEG_INFINITY)
 
-#define ngx_http_lunary_field(name, column, write)                            \
-    { ngx_string(",\"" name "\":"), column, write, NULL, 0 }
+#define ngx_http_lunary_field(name, column, write, value)                     \
+    { ngx_string(",\"" name "\":"), column, write, value, NULL, 0 }
+
+#define ngx_http_lunary_plain(name, column, value)                            \
+    ngx_http_lunary_field(name, column, ngx_http_lunary_run_plain, value)
+
+#define ngx_http_lunary_jsonb(name, column)                                   \
+    ngx_http_lunary_field(name, column, ngx_http_lunary_run_json,             \
+                          ngx_lunary_value_jsonb)
 
 
 static ngx_http_lunary_field_t  ngx_http_lunary_user_fields[] = {
-    { ngx_string("{\"id\":"), "u.id::int8", ngx_http_lunary_run_int_string,
-      NULL, 0 },
-    ngx_http_lunary_field("externalId", "u.external_id::text",
-                          ngx_http_lunary_run_string),
+    { ngx_string("{\"id\":"), "u.id::int8", ngx_http_lunary_run_plain,
+      ngx_http_lunary_write_int_string, NULL, 0 },
+    ngx_http_lunary_plain("externalId", "u.external_id::text",
+                          ngx_lunary_json_string),
     ngx_http_lunary_field("createdAt", "u.created_at",
-                          ngx_http_lunary_run_time),
-    ngx_http_lunary_field("lastSeen", "u.last_seen", ngx_http_lunary_run_time),
-    ngx_http_lunary_field("props", "u.props", ngx_http_lunary_run_json),
-    { ngx_null_string, NULL, NULL, NULL, 0 }
+                          ngx_http_lunary_run_time, NULL),
+    ngx_http_lunary_field("lastSeen", "u.last_seen",
+                          ngx_http_lunary_run_time, NULL),
+    ngx_http_lunary_jsonb("props", "u.props"),
+    { ngx_null_string, NULL, NULL, NULL, NULL, 0 }
 };
 
 
 static ngx_http_lunary_field_t  ngx_http_lunary_token_fields[] = {
     { ngx_string("\"completion\":"), "r.completion_tokens::int8",
-      ngx_http_lunary_run_int, NULL, 0 },
+      ngx_http_lunary_run_plain, ngx_http_lunary_write_int, NULL, 0 },
     { ngx_string("\"prompt\":"), "r.prompt_tokens::int8",
-      ngx_http_lunary_run_int, NULL, 0 },
-    { ngx_null_string, NULL, NULL, NULL, 0 }
+      ngx_http_lunary_run_plain, ngx_http_lunary_write_int, NULL, 0 },
+    { ngx_null_string, NULL, NULL, NULL, NULL, 0 }
 };
 
 
 /*
  * The fields, in the order of the published schema.  "s" is the run in the
- * tree, "r" its row, "u" its user.  A time is read as
- * it is stored: a cast of one without a zone would follow the session's.  A
- * cost that no double holds is none, as NaN is
+ * tree, "r" its row, "u" its user.  A time is not cast: the cast of a timestamp
+ * without time zone would depend on the session.  A cost that is beyond a
+ * double is read as NaN, which has no value
  */
 
 static ngx_http_lunary_field_t  ngx_http_lunary_fields[] = {
-    { ngx_string("{\"id\":"), "s.id", ngx_http_lunary_run_uuid, NULL, 0 },
-    ngx_http_lunary_field("projectId", NULL, ngx_http_lunary_run_project),
-    ngx_http_lunary_field("isPublic", "r.is_public", ngx_http_lunary_run_bool),
-    ngx_http_lunary_field("feedback", "r.feedback", ngx_http_lunary_run_json),
-    ngx_http_lunary_field("parentFeedback", "s.pf", ngx_http_lunary_run_json),
-    ngx_http_lunary_field("type", "r.type::text", ngx_http_lunary_run_string),
-    ngx_http_lunary_field("name", "r.name::text", ngx_http_lunary_run_string),
+    { ngx_string("{\"id\":"), "s.id", ngx_http_lunary_run_plain,
+      ngx_lunary_value_uuid, NULL, 0 },
+    ngx_http_lunary_field("projectId", NULL, ngx_http_lunary_run_project, NULL),
+    ngx_http_lunary_plain("isPublic", "r.is_public",
+                          ngx_http_lunary_write_bool),
+    ngx_http_lunary_jsonb("feedback", "r.feedback"),
+    ngx_http_lunary_jsonb("parentFeedback", "s.pf"),
+    ngx_http_lunary_plain("type", "r.type::text", ngx_lunary_json_string),
+    ngx_http_lunary_plain("name", "r.name::text", ngx_lunary_json_string),
     ngx_http_lunary_field("createdAt", "s.created_at",
-                          ngx_http_lunary_run_time),
-    ngx_http_lunary_field("endedAt", "r.ended_at", ngx_http_lunary_run_time),
-    ngx_http_lunary_field("duration", NULL, ngx_http_lunary_run_duration),
-    ngx_http_lunary_field("templateVersionId", "r.template_version_id::int8",
-                          ngx_http_lunary_run_int_string),
-    ngx_http_lunary_field("templateSlug",
+                          ngx_http_lunary_run_time, NULL),
+    ngx_http_lunary_field("endedAt", "r.ended_at",
+                          ngx_http_lunary_run_time, NULL),
+    ngx_http_lunary_field("duration", NULL, ngx_http_lunary_run_duration, NULL),
+    ngx_http_lunary_plain("templateVersionId", "r.template_version_id::int8",
+                          ngx_http_lunary_write_int_string),
+    ngx_http_lunary_plain("templateSlug",
                           "case when r.template_version_id is not null then"
                           " (select case when p.project_id = s.project_id"
                           " then p.slug::text end from template p"
                           " where p.id = (select v.template_id"
                           " from template_version v"
                           " where v.id = r.template_version_id)) end",
-                          ngx_http_lunary_run_string),
+                          ngx_lunary_json_string),
     ngx_http_lunary_field("cost",
                           "case when r.cost is null"
                           " or abs(r.cost) <= 1.7976931348623157e308"
                           " then r.cost::float8 else 'NaN' end",
-                          ngx_http_lunary_run_cost),
+                          ngx_http_lunary_run_cost, NULL),
     { ngx_string(",\"tokens\":{"), NULL, ngx_http_lunary_run_tokens,
-      ngx_http_lunary_token_fields, 0 },
-    ngx_http_lunary_field("tags", "r.tags::text[]",
-                          ngx_http_lunary_run_strings),
-    ngx_http_lunary_field("input", "r.input", ngx_http_lunary_run_json),
-    ngx_http_lunary_field("output", "r.output", ngx_http_lunary_run_json),
-    ngx_http_lunary_field("error", "r.error", ngx_http_lunary_run_json),
-    ngx_http_lunary_field("status", "r.status::text",
-                          ngx_http_lunary_run_string),
-    ngx_http_lunary_field("siblingRunId", "r.sibling",
-                          ngx_http_lunary_run_uuid),
-    ngx_http_lunary_field("params", "r.params", ngx_http_lunary_run_json),
-    ngx_http_lunary_field("metadata", "r.metadata", ngx_http_lunary_run_json),
-    ngx_http_lunary_field("firstMessage", ":F", ngx_http_lunary_run_json),
-    ngx_http_lunary_field("messagesCount", ":M", ngx_http_lunary_run_int),
+      NULL, ngx_http_lunary_token_fields, 0 },
+    ngx_http_lunary_plain("tags", "r.tags::text[]",
+                          ngx_lunary_value_text_array),
+    ngx_http_lunary_jsonb("input", "r.input"),
+    ngx_http_lunary_jsonb("output", "r.output"),
+    ngx_http_lunary_jsonb("error", "r.error"),
+    ngx_http_lunary_plain("status", "r.status::text", ngx_lunary_json_string),
+    ngx_http_lunary_plain("siblingRunId", "r.sibling", ngx_lunary_value_uuid),
+    ngx_http_lunary_jsonb("params", "r.params"),
+    ngx_http_lunary_jsonb("metadata", "r.metadata"),
+    ngx_http_lunary_jsonb("firstMessage", ":F"),
+    ngx_http_lunary_plain("messagesCount", ":M", ngx_http_lunary_write_int),
     { ngx_string(",\"user\":"), NULL, ngx_http_lunary_run_user,
-      ngx_http_lunary_user_fields, 0 },
-    ngx_http_lunary_field("traceId", ":A", ngx_http_lunary_run_trace),
-    ngx_http_lunary_field("parentRunId", "r.parent_run_id",
-                          ngx_http_lunary_run_uuid),
-    ngx_http_lunary_field("promptTokens", "r.prompt_tokens::int8",
-                          ngx_http_lunary_run_int),
-    ngx_http_lunary_field("completionTokens", "r.completion_tokens::int8",
-                          ngx_http_lunary_run_int),
-    { ngx_null_string, NULL, NULL, NULL, 0 }
+      NULL, ngx_http_lunary_user_fields, 0 },
+    ngx_http_lunary_field("traceId", ":A", ngx_http_lunary_run_trace,
+                          ngx_lunary_value_uuid),
+    ngx_http_lunary_plain("parentRunId", "r.parent_run_id",
+                          ngx_lunary_value_uuid),
+    ngx_http_lunary_plain("promptTokens", "r.prompt_tokens::int8",
+                          ngx_http_lunary_write_int),
+    ngx_http_lunary_plain("completionTokens", "r.completion_tokens::int8",
+                          ngx_http_lunary_write_int),
+    { ngx_null_string, NULL, NULL, NULL, NULL, 0 }
 };
 
 
 /*
- * Fields that select the same share a column.  Those that are a placeholder
- * come last: "full" says whether they are there
+ * Fields with the same SQL share a column.  Columns that are a placeholder are
+ * the last: only FULL has them
  */
 
 #define NGX_HTTP_LUNARY_MAX_COLUMNS  40
@@ -267,14 +266,6 @@ ngx_http_lunary_run_fields(ngx_http_lunary_run_t *run,
 
 
 static ngx_int_t
-ngx_http_lunary_run_uuid(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field)
-{
-    return ngx_http_lunary_run_plain(run, field, ngx_lunary_value_uuid);
-}
-
-
-static ngx_int_t
 ngx_http_lunary_run_project(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field)
 {
@@ -284,7 +275,7 @@ ngx_http_lunary_run_project(ngx_http_lunary_run_t *run,
 }
 
 
-/* without a column for it the root has no parent: it is the trace */
+/* where there is no column the root has no parent: it is the trace */
 
 static ngx_int_t
 ngx_http_lunary_run_trace(ngx_http_lunary_run_t *run,
@@ -294,7 +285,7 @@ ngx_http_lunary_run_trace(ngx_http_lunary_run_t *run,
     u_char  *id;
 
     if (run->full) {
-        return ngx_http_lunary_run_uuid(run, field);
+        return ngx_http_lunary_run_plain(run, field);
     }
 
     id = ngx_http_lunary_run_value(run, ngx_http_lunary_fields, &len);
@@ -310,47 +301,6 @@ ngx_http_lunary_run_trace(ngx_http_lunary_run_t *run,
     ngx_http_lunary_try(ngx_http_lunary_name(run, field));
 
     return ngx_lunary_value_uuid(run->out, run->root, NGX_LUNARY_UUID_LEN);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_run_bool(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field)
-{
-    return ngx_http_lunary_run_plain(run, field, ngx_http_lunary_write_bool);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_run_string(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field)
-{
-    return ngx_http_lunary_run_plain(run, field, ngx_lunary_json_string);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_run_strings(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field)
-{
-    return ngx_http_lunary_run_plain(run, field, ngx_lunary_value_text_array);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_run_int(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field)
-{
-    return ngx_http_lunary_run_plain(run, field, ngx_http_lunary_write_int);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_run_int_string(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field)
-{
-    return ngx_http_lunary_run_plain(run, field,
-                                     ngx_http_lunary_write_int_string);
 }
 
 
@@ -378,11 +328,11 @@ ngx_http_lunary_run_json(ngx_http_lunary_run_t *run,
         return ngx_http_lunary_run_bad(run, field);
     }
 
-    return ngx_http_lunary_run_plain(run, field, ngx_lunary_value_jsonb);
+    return ngx_http_lunary_run_plain(run, field);
 }
 
 
-/* the duration lies between the two times before it */
+/* duration is from createdAt to endedAt, the two fields before it */
 
 static ngx_int_t
 ngx_http_lunary_run_time(ngx_http_lunary_run_t *run,
@@ -455,7 +405,7 @@ ngx_http_lunary_run_cost(ngx_http_lunary_run_t *run,
         ngx_memcpy(&cost, &bits, sizeof(double));
     }
 
-    /* JSON has no word for NaN and the infinities */
+    /* JSON has no NaN and no infinity */
 
     if (cost - cost != 0) {
         return ngx_http_lunary_run_null(run, field);
@@ -489,7 +439,7 @@ ngx_http_lunary_run_tokens(ngx_http_lunary_run_t *run,
 }
 
 
-/* with the comma behind it: the total follows */
+/* writes a comma behind it: the total follows */
 
 static ngx_int_t
 ngx_http_lunary_run_token(ngx_http_lunary_run_t *run,
@@ -531,11 +481,11 @@ ngx_http_lunary_run_user(ngx_http_lunary_run_t *run,
 }
 
 
-/* a value that is written as it is read */
+/* a value that is written without a change */
 
 static ngx_int_t
 ngx_http_lunary_run_plain(ngx_http_lunary_run_t *run,
-    ngx_http_lunary_field_t *field, ngx_http_lunary_value_pt write)
+    ngx_http_lunary_field_t *field)
 {
     size_t      len;
     u_char     *p;
@@ -549,7 +499,7 @@ ngx_http_lunary_run_plain(ngx_http_lunary_run_t *run,
 
     ngx_http_lunary_try(ngx_http_lunary_name(run, field));
 
-    rc = write(run->out, p, len);
+    rc = field->value(run->out, p, len);
 
     return rc == NGX_DECLINED ? ngx_http_lunary_run_bad(run, field) : rc;
 }

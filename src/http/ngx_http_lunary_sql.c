@@ -10,14 +10,14 @@
 
 /*
  * The SQL below has placeholders such as ":K".  ngx_http_lunary_sql_value()
- * replaces them according to the statement and to what the probe found in the
- * session.
+ * replaces them, depending on the statement and on the features of the session.
  *
- * (x = y) is true: keeps indexes on project_id and type out of the plan.
- * offset 0: keeps each step of the recursion a lookup of its own.  any() with
- * order by: keeps it on an index that begins with parent_run_id; without
- * statistics the planner else reads all of the one on (type, parent_run_id).
- * a.id + 0: reads all keys, so that the time is the same for each.
+ * (x = y) is true: the planner does not use indexes on project_id and type.
+ * offset 0: the planner does not merge the subquery into the outer query.
+ * any() with order by: the planner uses an index that begins with
+ * parent_run_id; without statistics it may read all of the index on
+ * (type, parent_run_id).
+ * a.id + 0: PostgreSQL reads all keys, so each key takes the same time.
  */
 
 
@@ -50,8 +50,8 @@
     " and (r.project_id = " from ".project_id) is true"
 
 /*
- * "t": the tree, from the run down.  A run has one parent, so that only the
- * first run can be met again
+ * "t": the tree, from the run down.  A run has one parent: the only cycle that
+ * the walk can meet leads back to the first run
  */
 
 #define NGX_HTTP_LUNARY_SQL_TREE(root, join, child, stop)                     \
@@ -68,8 +68,9 @@
     " order by r.parent_run_id offset 0) c" stop ")"
 
 /*
- * "up": from the run to the topmost one.  "mark" is a run left behind at
- * growing distances, met again in a cycle (Brent's algorithm)
+ * "up": from the run to the topmost one.  "mark" is a run passed before, moved
+ * up after 1, 2, 4, 8... steps: a walk that meets it is in a cycle (Brent's
+ * algorithm)
  */
 
 #define NGX_HTTP_LUNARY_SQL_UP                                                \
@@ -100,7 +101,7 @@
 #define NGX_HTTP_LUNARY_SQL_OF_HEAD                                           \
     " from (values (0)) z left join k on true cross join h"
 
-/* the rows themselves, once it is known which */
+/* the rows of the runs in "s" */
 
 #define NGX_HTTP_LUNARY_SQL_ROWS(s)                                           \
     " union all (select :Z:L from (" s                                      \
@@ -117,12 +118,12 @@
     " order by s.created_at, s.id)"
 
 /*
- * The versions of all rows that a response is made of: which transaction
- * wrote each run, its user, the version of its template and the template.  A
- * row that is written gets a new transaction id, a row that joins the tree
- * was written or has one above it that was, and a row that leaves makes the
- * list shorter.  A transaction id comes again after 2^32 transactions: the
- * sign of the age and the half of the epoch tell which one it is
+ * The versions of all rows of a response: the transaction that wrote each run,
+ * its user, the version of its template and its template.  A row that is
+ * written has a new transaction id.  A run joins the tree when it, or a run
+ * above it, is written; a run that leaves the tree makes the list shorter.
+ * Transaction ids repeat after 2^32 transactions: the sign of the age and the
+ * half of the epoch tell them apart
  */
 
 #define NGX_HTTP_LUNARY_SQL_XMIN(x)                                           \
@@ -137,7 +138,7 @@
     " left join template p on p.id = v.template_id where v.id = t.v)),"       \
     " ','), ' ', txid_snapshot_xmax(txid_current_snapshot()) >> 31, ' '"
 
-/* a digest in place of a long list: it is the first row of the response */
+/* the list comes before all runs: send a digest of it if it is long */
 
 #define NGX_HTTP_LUNARY_SQL_SHORT(versions)                                   \
     "(select case when length(w.text) < 8192 then w.text"                     \
@@ -149,8 +150,8 @@
     "), ',') from up where up.n > 0)"
 
 /*
- * A schema change writes no row of a table.  It writes rows of the catalog,
- * and it makes each session parse its statements anew, which sets 'now'
+ * A schema change may write no row of a table.  It writes rows of the catalog,
+ * and each session parses its statements again, which evaluates 'now'
  */
 
 #define NGX_HTTP_LUNARY_SQL_CATALOG(tables, also)                             \
@@ -174,9 +175,9 @@ static const char  ngx_http_lunary_catalog_sql[] =
 
 
 /*
- * MAIN serves a run without a parent in a tree without threads, nearly all
- * that is asked for.  For any other its head says that FULL is needed:
- * branches of a plan that are never taken still cost their start
+ * MAIN serves a run that has no parent, in a tree without threads: nearly all
+ * requests.  Otherwise its head says that FULL is needed.  One statement for
+ * all is slower: PostgreSQL starts also the branches of a plan that give no row
  */
 
 static const char  ngx_http_lunary_main_sql[] =
@@ -207,7 +208,7 @@ static const char  ngx_http_lunary_full_sql[] =
     NGX_HTTP_LUNARY_SQL_HEAD ", :N"
     NGX_HTTP_LUNARY_SQL_OF_HEAD
 
-    /* a chat is no ancestor of its own, though a cycle leads back to it */
+    /* in a cycle a chat is not its own ancestor */
 
     NGX_HTTP_LUNARY_SQL_ROWS("select t.created_at, t.id, t.tid, t.type,"
         " t.project_id, case when t.chat <> t.id then t.pf end as pf,"
@@ -234,7 +235,7 @@ static const char  ngx_http_lunary_exists_sql[] =
     NGX_HTTP_LUNARY_SQL_OF_HEAD;
 
 
-/* fields that FULL alone looks for */
+/* the columns that only FULL has */
 
 #define NGX_HTTP_LUNARY_SQL_CHATS(columns)                                    \
     "select " columns " from run r"                                           \
@@ -270,9 +271,9 @@ static const char  ngx_http_lunary_messages_count_sql[] =
 
 
 /*
- * The probe.  $1 is the process that libpq was told of: behind a pooler it is
- * another one.  "c" is a table that rows are read from, "plain" where it is a
- * heap of its own that the role may read as a whole
+ * The probe.  $1 is PQbackendPID(): behind a pooler the backend is another
+ * process.  "c" has the tables that rows are read from; a table is "plain" if
+ * it is a heap without children that the role may read whole
  */
 
 static const char  ngx_http_lunary_probe_sql[] =
@@ -282,7 +283,7 @@ static const char  ngx_http_lunary_probe_sql[] =
     " and not row_security_active(c.oid) as plain,"
     " row_security_active(c.oid) as secured,"
 
-    /* an id stands for one row; a virtual column has no version */
+    /* needs an id that is unique, and no virtual column: it has no version */
 
     " exists (select from pg_index i join pg_attribute a"
     " on a.attrelid = i.indrelid and a.attname = 'id'"
@@ -311,8 +312,8 @@ static const char  ngx_http_lunary_probe_sql[] =
     " coalesce((select bool_or(c.secured) from c), false),"
 
     /*
-     * which server, and since when: a start sets the time of the postmaster,
-     * recovery from a crash that of the statistics' reset
+     * the identity of the server: a start changes the start time of the
+     * postmaster, recovery from a crash the reset time of the statistics
      */
 
     " case when v.versions then concat("
@@ -327,7 +328,7 @@ static const char  ngx_http_lunary_probe_sql[] =
     " and current_setting('server_version_num')::int4 >= 150000"
     " and pg_stat_get_bgwriter_stat_reset_time() is not null"
 
-    /* what versions are told by */
+    /* the functions that versions need */
 
     " and (select bool_and(has_function_privilege(to_regprocedure(f)::oid,"
     " 'execute')) from unnest(array['age(xid)', 'txid_current_snapshot()',"
@@ -348,7 +349,7 @@ static const char  ngx_http_lunary_note[] =
     "as if they were not there";
 
 
-/* a statement, but for what the session has */
+/* a statement before its placeholders are replaced */
 
 typedef struct {
     const char                  *name;
@@ -381,7 +382,7 @@ static ngx_http_lunary_statement_t  ngx_http_lunary_statements[] = {
      / sizeof(ngx_http_lunary_statements[0]))
 
 
-/* features that texts depend on */
+/* texts depend on the features below this bit */
 
 #define NGX_HTTP_LUNARY_NTEXTS      (NGX_HTTP_LUNARY_SESSIONS << 1)
 
@@ -395,7 +396,7 @@ typedef struct {
 } ngx_http_lunary_sql_t;
 
 
-/* a text being put together; with "last" NULL its length is counted */
+/* a text being built; while "last" is NULL its length is counted */
 
 typedef struct {
     ngx_http_lunary_statement_t *statement;
@@ -539,7 +540,7 @@ ngx_http_lunary_sql_note(ngx_lunary_sql_t *sql, ngx_uint_t features)
 }
 
 
-/* texts are put together when a session first needs them */
+/* a text is built when a session first needs it */
 
 static const char *
 ngx_http_lunary_sql_text(ngx_lunary_sql_t *sql, ngx_uint_t statement,
@@ -661,7 +662,7 @@ ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
                    : NGX_HTTP_LUNARY_SQL_NO_SESSION;
         }
 
-    /* a run's place in its table */
+    /* where the row of a run is */
 
     case 'T':
         return plain ? "r.ctid" : "null::tid";
@@ -673,7 +674,7 @@ ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
         return (t->features & NGX_HTTP_LUNARY_SIBLING) ? "r.sibling_run_id"
                                                        : "null";
 
-    /* what versions are made of: in "r", in its row and in that of a child */
+    /* columns for the versions: of the run, of "r", of a child */
 
     case 'V':
         return tagged ? " r.xmin as x, r.external_user_id as u,"
@@ -685,7 +686,7 @@ ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
     case 'Y':
         return tagged ? " c.x, c.u, c.v," : "";
 
-    /* the same above the run */
+    /* the same for the runs above */
 
     case 'G':
         return tagged ? " r.xmin as x," : "";
