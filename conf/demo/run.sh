@@ -57,7 +57,7 @@ die() {
 }
 
 
-# shellcheck disable=SC2317    # called by trap
+# shellcheck disable=SC2317,SC2329    # called by trap
 
 cleanup() {
     trap '' INT TERM HUP
