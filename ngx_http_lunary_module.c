@@ -77,14 +77,6 @@ static ngx_conf_enum_t  ngx_http_lunary_null_fields[] = {
 };
 
 
-/* zones that are not the operator's, though their tag is the same */
-
-static ngx_str_t  ngx_http_lunary_zones[] = {
-    ngx_string(NGX_HTTP_LUNARY_METRICS_ZONE),
-    ngx_null_string
-};
-
-
 /* beside proxy's: two modules can't have one path with different levels */
 
 static ngx_path_init_t  ngx_http_lunary_temp_path = {
@@ -782,7 +774,7 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     u_char                       *p;
     ssize_t                       size;
-    ngx_str_t                    *arg, *own, name, number, value;
+    ngx_str_t                    *arg, name, number, value;
 
     if (llcf->key_cache != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
@@ -810,17 +802,16 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     number.len = name.data + name.len - number.data;
     name.len = p - name.data;
 
-    for (own = ngx_http_lunary_zones; own->len; own++) {
+    /* has the same tag: nginx would take one zone for both */
 
-        if (own->len == name.len
-            && ngx_strncmp(own->data, name.data, name.len) == 0)
-        {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "the zone name \"%V\" in "
-                               "\"lunary_key_cache\" is the module's own",
-                               &name);
-            return NGX_CONF_ERROR;
-        }
+    if (name.len == sizeof(NGX_HTTP_LUNARY_METRICS_ZONE) - 1
+        && ngx_strncmp(name.data, NGX_HTTP_LUNARY_METRICS_ZONE, name.len) == 0)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the zone name \"%V\" in "
+                           "\"lunary_key_cache\" is the module's own",
+                           &name);
+        return NGX_CONF_ERROR;
     }
 
     size = ngx_parse_size(&number);
