@@ -589,20 +589,20 @@ ngx_http_lunary_sql_expand(ngx_http_lunary_sql_text_t *t, const char *text)
     size_t       n;
     const char  *p;
 
-    for (p = text; *p; p += n) {
+    for (p = text; /* void */ ; p += 2) {
 
-        if (p[0] != ':') {
-            n = strcspn(p, ":");
-            ngx_http_lunary_sql_append(t, p, n);
-            continue;
+        n = strcspn(p, ":");
+        ngx_http_lunary_sql_append(t, p, n);
+        p += n;
+
+        if (*p == '\0') {
+            return;
         }
-
-        n = 2;
 
         switch (p[1]) {
 
         case ':':
-            ngx_http_lunary_sql_append(t, p, n);
+            ngx_http_lunary_sql_append(t, p, 2);
             break;
 
         case 'L':
