@@ -2,6 +2,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_http.h>
+#include <math.h>
 #include "ngx_http_lunary_run.h"
 #include "ngx_lunary_json.h"
 #include "ngx_lunary_value.h"
@@ -407,7 +408,7 @@ ngx_http_lunary_run_cost(ngx_http_lunary_run_t *run,
 
     /* JSON has no NaN and no infinity */
 
-    if (cost - cost != 0) {
+    if (!isfinite(cost)) {
         return ngx_http_lunary_run_null(run, field);
     }
 
