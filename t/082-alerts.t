@@ -84,7 +84,7 @@ my %fault = (
     queue    => { alert => 'LunaryQueueLong', ask => related_uri(110),
                   pause => 0.05, clients => 5, db => 'lunary',
                   config => 'lunary_pool max=1; lunary_queue 1;' },
-    cut      => { alert => 'LunaryAnswersCut', ask => related_uri($large),
+    cut      => { alert => 'LunaryResponsesCut', ask => related_uri($large),
                   config => 'lunary_buffers 4k max=16k;'
                             . 'lunary_max_temp_file_size 0;',
                   client => \&slow_client,
