@@ -420,7 +420,7 @@ is_deeply $browser->js(q{return [...document.querySelectorAll('.row')].map(
     'a cycle is cut where it was asked for';
 
 
-# any JSON, as a run could have it: put in place of an answer
+# any JSON, as a run could have it: put in place of a response
 
 sub pretend {
     my ($status, $body) = @_;
@@ -511,7 +511,7 @@ for ([405, 'Error 405'], [500, 'Error 500'], [503, 'Error 503'],
 
 pretend(200, '[{"id":"broken');
 same 'document.querySelector("#message h2").textContent', 'No trace',
-    'an answer that is not JSON';
+    'a response that is not JSON';
 
 $browser->js('window.fetch = window.realFetch');
 
@@ -534,7 +534,7 @@ my ($key) = $samples[0]{curl} =~ /Bearer ([0-9a-f-]{36})/;
 ask_for($samples[0]{id}, '00000000-0000-4000-8000-00000000abcd');
 same 'document.querySelector("#message h2").textContent', 'Not allowed',
     'a key that is none';
-like said(), qr/Invalid API key/, 'with the message of the answer';
+like said(), qr/Invalid API key/, 'with the message of the response';
 same 'document.activeElement.id', 'key', 'and the key can be mended';
 
 ask_for('00000000-0000-4000-8000-00000000abcd', $key);
@@ -581,7 +581,7 @@ same 'document.querySelector("#message h2").textContent', 'Run not found',
 ask_for($samples[0]{id}, $session =~ s/\.[^.]*$/.c2lnbmF0dXJl/r);
 same 'document.querySelector("#message h2").textContent', 'Not allowed',
     'a session that nobody signed';
-like said(), qr/Invalid access token/, 'with the message of the answer';
+like said(), qr/Invalid access token/, 'with the message of the response';
 
 $browser->js('document.getElementById("as-key").click()');
 same 'document.getElementById("key").value', $key, 'back to the key';
@@ -715,7 +715,7 @@ delete $demo{pid};
 if ($browser) {
     $browser->js('show(arguments[0])', $samples[0]{id});
     ok $browser->wait_js(
-        'document.querySelector("#message h2").textContent === "No answer"'),
+        'document.querySelector("#message h2").textContent === "No response"'),
         'the page says that the server is gone';
 }
 

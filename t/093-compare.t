@@ -1,4 +1,4 @@
-# conf/compare between two stand-in servers that answer as they are told, and
+# conf/compare between two stand-in servers that response as they are told, and
 # between the module and itself: what it asks, what it finds, what it says of
 # bad arguments, and that it waits.
 
@@ -30,7 +30,7 @@ write_file("$dir/key", "cccccccc-0000-4000-8000-000000000001\n");
 write_file("$dir/token", "$jwt\n");
 
 
-# answers from the file "SIDE.answers": a line each of path with query, status,
+# responses from the file "SIDE.responses": a line each of path with query, status,
 # headers and body, the last one of a path again and again; writes what it was
 # asked to "SIDE.log"
 
@@ -53,11 +53,11 @@ sub server {
 
         my ($method, $uri) = $text =~ /^(\S+) (\S+)/;
         my ($auth) = $text =~ /^Authorization: (.*)\r$/mi;
-        my $answers = read_file("$dir/$side.answers");
+        my $responses = read_file("$dir/$side.responses");
         my @lines = grep { $_->[0] eq $uri } map { [split /\t/, $_] }
-                    split /\n/, $answers;
+                    split /\n/, $responses;
 
-        ($was, %served) = ($answers) if $was ne $answers;
+        ($was, %served) = ($responses) if $was ne $responses;
 
         my $line = $lines[$served{$uri}++] // $lines[-1]
                    // [$uri, 500, '', '{}'];
@@ -88,10 +88,10 @@ END {
 
 sub related { "/v1/runs/$_[0]/related" }
 
-sub answers {
+sub responses {
     my ($side, @lines) = @_;
 
-    write_file("$dir/$side.answers",
+    write_file("$dir/$side.responses",
                join '', map { join("\t", @$_) . "\n" } @lines);
 }
 
@@ -110,12 +110,12 @@ sub compare {
 
 sub asked { map { (split / /)[2] } split /\n/, read_file("$dir/$_[0].log") }
 
-# one run that both have, its answers as given; what is said of it
+# one run that both have, its responses as given; what is said of it
 sub one {
     my ($backend, $module, @args) = @_;
 
-    answers('backend', [related($a), 200, '', $backend]);
-    answers('module', [related($a), 200, '', $module]);
+    responses('backend', [related($a), 200, '', $backend]);
+    responses('module', [related($a), 200, '', $module]);
     write_file("$dir/ids", "$a\n");
 
     return compare('--ids', "$dir/ids", @args);
@@ -144,11 +144,11 @@ sub known {
 }
 
 
-# equal answers
+# equal responses
 
 my ($status, $text) = one("[@{[ item() ]}]", "[@{[ item() ]}]");
 
-is $status, 0, 'equal answers';
+is $status, 0, 'equal responses';
 is $text, "1 run compared, 0 differ\n", 'and nothing more to say';
 
 
@@ -215,51 +215,51 @@ known('one millisecond', 'order',
       item('"createdAt":"1"') . qq(,{"id":"$b","createdAt":"1"}),
       qq({"id":"$b","createdAt":"1"},) . item('"createdAt":"1"'));
 
-answers('backend', [related($a), 200, '', '[]']);
-answers('module', [related($a), 404, '', '{"message":"Run not found"}']);
+responses('backend', [related($a), 200, '', '[]']);
+responses('module', [related($a), 404, '', '{"message":"Run not found"}']);
 ($status, $text) = compare('--ids', "$dir/ids");
 is $status, 0, 'a run that is not there';
 like $text, qr/^ +1  absent /m, 'is known';
 
-answers('backend', [related($a), 200, 'sleep=2', '[]']);
-answers('module', [related($a), 200, '',
+responses('backend', [related($a), 200, 'sleep=2', '[]']);
+responses('module', [related($a), 200, '',
                    '[' . item(qq("parentRunId":"$a")) . ']']);
 ($status, $text) = compare('--ids', "$dir/ids", '--timeout', 0.5);
 is $status, 0, 'a run that is its own parent';
 like $text, qr/^ +1  cycle /m, 'is known';
 
-answers('backend', [related($a), 200, '', '[' . item('"name":"x"') . ']'],
+responses('backend', [related($a), 200, '', '[' . item('"name":"x"') . ']'],
                    [related($a), 200, '', '[' . item('"name":"y"')
                                                . ']']);
-answers('module', [related($a), 200, '', '[' . item('"name":"y"') . ']']);
+responses('module', [related($a), 200, '', '[' . item('"name":"y"') . ']']);
 ($status, $text) = compare('--ids', "$dir/ids");
 is $status, 0, 'a run that changes between the two' or diag $text;
 like $text, qr/^ +1  changed /m, 'is known';
 is scalar(asked($_)), 2, "$_: asked twice" for keys %port;
 
 
-# other answers
+# other responses
 
 for (['an error', 500, '', '{"message":"Internal"}', 'module 500 (Internal)'],
      ['no JSON', 200, '', '[{', 'module 200, not JSON'],
-     ['a cut', 200, 'cut', '[]', 'module no whole answer'])
+     ['a cut', 200, 'cut', '[]', 'module no whole response'])
 {
     my ($name, $code, $how, $body, $said) = @$_;
 
-    answers('backend', [related($a), 200, '', '[' . item() . ']']);
-    answers('module', [related($a), $code, $how, $body]);
+    responses('backend', [related($a), 200, '', '[' . item() . ']']);
+    responses('module', [related($a), $code, $how, $body]);
     ($status, $text) = compare('--ids', "$dir/ids");
     is $status, 1, "$name differs";
-    like $text, qr/^  answer: backend 200, \Q$said\E$/m, 'and is told'
+    like $text, qr/^  response: backend 200, \Q$said\E$/m, 'and is told'
         or diag $text;
 }
 
-answers('module', [related($a), 503, 'retry', '{}'],
+responses('module', [related($a), 503, 'retry', '{}'],
                   [related($a), 200, '', '[' . item() . ']']);
 ($status, $text) = compare('--ids', "$dir/ids");
 is $status, 0, 'a server that is busy is asked once more';
 
-answers($_, [related($a), 401, '', '{"message":"Invalid API key"}'])
+responses($_, [related($a), 401, '', '{"message":"Invalid API key"}'])
     for keys %port;
 ($status, $text) = compare('--ids', "$dir/ids");
 is $status, 2, 'a credential that nobody takes';
@@ -299,13 +299,13 @@ my @each = map { [related($_), 200, '', '[]'] } @ids;
 sub listed {
     my ($more, $n) = @_;
 
-    answers('backend', @each,
+    responses('backend', @each,
         ["/v1/runs?${more}type=trace&limit=$n&page=0", 200, '',
          list(@ids[0 .. 2])],
         ["/v1/runs?${more}type=thread&limit=$n&page=0", 200, '', list()],
         ["/v1/runs?${more}type=llm&limit=$n&page=0", 200, '',
          list(@ids[2 .. 8])]);
-    answers('module', map { [$_->[0], 404, '', '{}'] } @each);
+    responses('module', map { [$_->[0], 404, '', '{}'] } @each);
 }
 
 listed('', 4);
@@ -323,7 +323,7 @@ is_deeply [grep { "@$_[3, 4]" ne
 
 @each = map { [related($_) . "?projectId=$project", 200, '', '[]'] } @ids;
 listed("projectId=$project&", 2);
-answers('module', map { [$_->[0], 200, '', '[]'] } @each);
+responses('module', map { [$_->[0], 200, '', '[]'] } @each);
 ($status, $text) = compare('--runs', 2, '--credential', "$dir/token",
                            '--project', $project);
 is $status, 0, 'with a session' or diag $text;
@@ -333,25 +333,25 @@ is_deeply [grep { /related/ } asked('module')],
 like read_file("$dir/module.log"), qr/ Bearer \Q$jwt\E$/m, 'and its token';
 unlike $text, qr/\Q$jwt\E/, 'of which nothing is printed';
 
-answers('backend');
+responses('backend');
 ($status, $text) = compare();
 is $status, 2, 'no list';
-is $text, 'compare: the backend lists no runs: its answer to'
+is $text, 'compare: the backend lists no runs: its response to'
     . " /v1/runs?type=trace is 500\n", 'and why';
 
 
-# it waits: at the rate, and no less than the answers took
+# it waits: at the rate, and no less than the responses took
 
 write_file("$dir/ids", "$a\n" x 3);
-answers($_, [related($a), 200, '', '[]']) for keys %port;
+responses($_, [related($a), 200, '', '[]']) for keys %port;
 my $began = time;
 compare('--ids', "$dir/ids", '--rate', 5);
 cmp_ok time - $began, '>', 0.39, 'three runs at five a second';
 
-answers('module', [related($a), 200, 'sleep=0.4', '[]']);
+responses('module', [related($a), 200, 'sleep=0.4', '[]']);
 $began = time;
 compare('--ids', "$dir/ids");
-cmp_ok time - $began, '>', 1.95, 'slow answers are waited out';
+cmp_ok time - $began, '>', 1.95, 'slow responses are waited out';
 
 
 # bad arguments

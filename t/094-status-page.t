@@ -107,7 +107,7 @@ same tile('Connections busy'), '0 of 2', 'the connections', 10
 ok $browser->wait_js('samples.length >= 2', 10), 'it asks again';
 
 my $runs = $browser->js('return ' . tile('Runs served'));
-is $runs =~ tr/,//dr, 30, 'runs of five answers';
+is $runs =~ tr/,//dr, 30, 'runs of five responses';
 
 get(101) for 1 .. 20;
 get(101, '00000000-0000-4000-8000-00000000dead') for 1 .. 4;
@@ -218,7 +218,7 @@ is $browser->js("return $lines"), 2, 'no line through a gap';
 
 pretend({ counters => { database_errors => { '<img src=x>' => 7, 57 => 2 } } });
 is $browser->js('return document.querySelectorAll("main img").length'), 0,
-    'no markup from an answer';
+    'no markup from a response';
 like $browser->js('return ' . rows('Errors')), qr/<img src=x>\s+7\s+7/,
     'but its text';
 
@@ -349,7 +349,7 @@ is_deeply [map { $_->{message} } grep { $_->{level} eq 'SEVERE' }
            $browser->log('browser')], [], 'no error in the console';
 
 $nginx->stop('TERM');
-same $state, 'no answer from nginx', 'nginx is gone', 10;
+same $state, 'no response from nginx', 'nginx is gone', 10;
 
 $browser->close;
 done_testing;

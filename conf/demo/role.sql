@@ -1,6 +1,5 @@
--- The role that the module connects as: it may read what an answer is made
--- of, and nothing else.  The password, or the line in pg_hba.conf that makes
--- one unnecessary, is up to you.
+-- The role of the module.  It can only read the tables that the module needs.
+-- Add a password, or a line in pg_hba.conf.
 
 create role lunary_ro login nosuperuser nocreatedb nocreaterole noinherit;
 
@@ -11,7 +10,7 @@ grant usage on schema public to lunary_ro;
 grant select on run, api_key, external_user, template_version, template
     to lunary_ro;
 
--- for sessions of the dashboard: two columns, for "account" has passwords too
+-- for sessions of the dashboard; two columns only, as "account" has passwords
 
 grant select (id, role) on account to lunary_ro;
 grant select on account_project to lunary_ro;

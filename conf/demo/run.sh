@@ -1,16 +1,16 @@
 #!/bin/bash
 #
-# The demonstration: a throwaway PostgreSQL with sample traces, and nginx with
-# the module in front of it.  "make demo" builds what is needed and runs this.
+# The demonstration: a temporary PostgreSQL server with sample traces, and nginx
+# with the module.  "make demo" builds the module and runs this.
 #
-#   run.sh [check]      check: only whether HOST and PORT can be used
+#   run.sh [check]      check: only test whether HOST and PORT can be used
 #
-# Everything lives in one new directory: data, sockets, configuration, logs.
-# Ctrl-C, SIGTERM or a failure ends both servers and removes it.
+# Data, sockets, configuration and logs are in one new directory.  Ctrl-C,
+# SIGTERM or a failure stops both servers and removes the directory.
 #
-# Variables: HOST (the address to listen on, default 127.0.0.1; 0.0.0.0 for all
-# of this machine), PORT (default 8080, or a free one), MODULE (the .so file),
-# NGINX, PG_BINDIR (where initdb and postgres are).
+# Variables: HOST (the address to listen on, default 127.0.0.1; 0.0.0.0: all
+# addresses), PORT (default 8080, or a free one), MODULE (the .so file), NGINX,
+# PG_BINDIR (the directory of initdb and postgres).
 
 set -euo pipefail
 
@@ -32,15 +32,15 @@ dir=
 as_owner=()
 postgres_pid=
 nginx_pid=
-log=                    # of what is being done
+log=                    # of the current step
 status=1
 
-# nginx takes the variable for sockets of its parent
+# nginx reads inherited sockets from this variable
 
 export -n NGINX
 
-# PGHOST and its like would mislead psql; postgres wants a directory that its
-# user may read
+# variables such as PGHOST would change the server that psql uses; postgres needs
+# a current directory that its user can read
 
 unset "${!PG@}"
 cd /
@@ -64,7 +64,7 @@ cleanup() {
     trap - EXIT
     set +e
 
-    # both without waiting for anybody; nothing of it is worth keeping
+    # immediate shutdowns: no data is kept
 
     if [ -n "$nginx_pid" ]; then
         kill -TERM "$nginx_pid" 2> /dev/null
@@ -111,7 +111,7 @@ find_bindir() {
 }
 
 
-# says why a server cannot listen there, if so
+# prints the reason if a server cannot listen on this port
 
 cannot_listen() {
     perl -MSocket=:all -e '
@@ -162,7 +162,7 @@ base64url() {
 }
 
 
-# a token as Lunary's backend makes one for a user who signs in
+# a token as Lunary's backend makes it when a user logs in
 
 session_token() {
     local secret=$1 user=$2 now text
@@ -176,7 +176,7 @@ session_token() {
 }
 
 
-# a line of demo.conf that is marked "path"
+# replaces a value in a line of demo.conf that is marked "path"
 
 set_path() {
     grep -q -- "$1" "$dir/nginx.conf" || die "demo.conf has no line $1"
@@ -213,7 +213,7 @@ trap 'status=${running:-130}; exit' INT
 trap 'status=${running:-143}; exit' TERM
 trap 'status=${running:-129}; exit' HUP
 
-# the path of a socket has to be short, and PostgreSQL's user has to get there
+# the path of a socket is limited, and PostgreSQL's user has to reach it
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/lunary-demo.XXXXXX")
 chmod 755 "$dir"
@@ -229,8 +229,8 @@ chmod 700 "$dir/data"
 chown "$owner:" "$dir/data" "$dir/run"
 
 
-# the database: no port, its socket in our directory; of others only the
-# read-only role may come in
+# the database has no port; its socket is in our directory; other users of the
+# machine can only connect as the read-only role
 
 say "starting PostgreSQL ($bindir) ..."
 log=initdb.log
@@ -284,9 +284,8 @@ sql -d lunary < "$here/traces.sql"
 sql -d lunary < "$here/role.sql"
 
 
-# nginx, with the paths of this run; the pages are copied, for the workers may
-# not be allowed to read where this is checked out, and one gets a session that
-# is signed with a secret of this run
+# nginx: the pages are copied, as the workers may not be able to read this
+# repository; the trace page gets a session, signed with a new secret
 
 log=logs/stderr
 secret=$(openssl rand -hex 32)
@@ -303,7 +302,8 @@ cp "$top/conf/demo.conf" "$dir/nginx.conf"
 
 set_path 'modules/ngx_http_lunary_module.so' "$MODULE"
 set_path 'host=/run/postgresql' "host=$dir/run"
-# nginx on all addresses of the machine is asked at one of them
+
+# the address to print, if nginx listens on all addresses
 
 case "$HOST" in
     0.0.0.0) at=$HOST:$port local=127.0.0.1:$port ;;
@@ -354,7 +354,7 @@ fi
 say ""
 say "Logs are in $dir/logs.  Ctrl-C ends it all."
 
-# the first signal ends "wait" and runs the trap
+# a signal ends "wait" and runs the trap
 
 running=0
 log=logs/error.log

@@ -1,8 +1,8 @@
--- Sample traces of the demonstration: a support desk that runs on agents.
--- Every id and the key are fixed, so that what is printed can be pasted.
+-- Sample traces of the demonstration: a support desk with agents.  Ids and the
+-- key are fixed, so that the printed commands always work.
 --
--- A line that begins with "-- sample:" names a run to ask for: its id, then
--- what it is.
+-- A line "-- sample:" has the id and the title of a run that the demonstration
+-- shows.
 
 -- sample: b51c7e0a-94d2-4f6b-8a37-000000000001 Refund by an agent
 -- sample: 3d7f20c4-1b8e-4c59-9e06-000000000001 Chat thread with feedback
