@@ -1,13 +1,14 @@
 
 /*
- * Asks for related runs as fast as they come, or at a rate: a load for
- * t/bench/run.  A random trace and one of its project's keys each time, over
- * connections that are kept alive; one line of figures at the end.
+ * The load of t/bench/run: requests for related runs, as many as possible or
+ * at a rate.  Each asks for a random trace with a random key of its project,
+ * over connections that are kept alive.  Prints one line of figures.
  *
- * At a rate requests arrive as a Poisson process, and the time of one counts
- * from when it should have begun, as pgbench -R counts.  An answer is right
- * that has status 200, begins and ends as an array does, and is as long as
- * the one before it for the same trace.
+ * With a rate, requests are scheduled as a Poisson process, and the time of a
+ * request starts when it is due, as with pgbench -R.  A response is right if
+ * its status is 200, its body begins and ends as an array, and has the length
+ * of the last response for that trace.  With -n requests are conditional, and
+ * a 304 is right, too.
  */
 
 
@@ -33,10 +34,10 @@
 #define LOAD_EVENTS  64
 #define LOAD_ID      64
 
-/* nanoseconds to wait at most for first answers, and for the last ones */
+/* nanoseconds to wait at most for the first responses, and for the last */
 #define LOAD_WAIT    5000000000ULL
 
-/* ids are a prefix and this many, at least, in decimal digits */
+/* an id is a prefix and this number plus the place, in decimal digits */
 #define LOAD_FIRST   10000000000000ULL
 
 
@@ -54,13 +55,13 @@ typedef enum {
 typedef struct {
     int           fd;
     load_state_e  state;
-    int           fresh;        /* answered nothing on this connection yet */
-    int           had;          /* an answer, on whatever connection */
-    int           last;         /* nginx closes it after this answer */
+    int           fresh;        /* no response on this connection yet */
+    int           had;          /* a response, on any connection */
+    int           last;         /* nginx closes it after this response */
     int           chunked;
     int           status;
     uint64_t      left;         /* of a chunk, or of the body */
-    uint64_t      body;         /* bytes had */
+    uint64_t      body;         /* bytes received */
     char          begin;
     char          end;
     size_t        nhead;
@@ -85,22 +86,23 @@ static int           load_nconns = 1;
 static load_conn_t  *load_conns;
 
 static const char   *load_prefix = "";
+static int           load_conditional;
 static uint64_t      load_base;
 static uint32_t      load_traces = 1;
 static uint32_t      load_projects = 1;
 static uint32_t      load_keys = 1;
 
-static uint64_t      load_from;         /* answers since then are counted */
+static uint64_t      load_from;         /* responses count since then */
 static uint64_t      load_until;
 static uint64_t      load_length;
 static int           load_counting;
-static int           load_waiting;      /* clients without an answer */
+static int           load_waiting;      /* clients without a response */
 static double        load_rate;
 static uint64_t      load_next;         /* request, at a rate */
 static uint64_t      load_max;          /* requests */
 
-static uint64_t      load_asked;
-static uint64_t      load_answered;
+static uint64_t      load_requests;
+static uint64_t      load_responses;
 static uint64_t      load_served;       /* in all, for CPU a request */
 static uint64_t      load_ok;
 static uint64_t      load_refused;
@@ -188,7 +190,7 @@ load_compare(const void *one, const void *two)
 }
 
 
-/* in milliseconds; to be sorted before */
+/* in milliseconds; the times have to be sorted */
 
 static double
 load_percentile(load_times_t *times, double part)
@@ -217,7 +219,7 @@ load_connect(load_conn_t *c)
 
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
 
-    /* that of a local listener is immediate */
+    /* connect() to a local listener does not block */
 
     if (c->fd == -1
         || connect(c->fd, (struct sockaddr *) &sin, sizeof(sin)) == -1
@@ -251,8 +253,10 @@ load_send(load_conn_t *c)
 
     n = snprintf(request, sizeof(request),
                  "GET %s/v1/runs/%s/related HTTP/1.1\r\n"
-                 "Host: bench\r\n"
-                 "Authorization: Bearer %s\r\n\r\n", load_prefix, run, key);
+                 "Host: bench\r\n%s"
+                 "Authorization: Bearer %s\r\n\r\n",
+                 load_prefix, run,
+                 load_conditional ? "If-None-Match: *\r\n" : "", key);
 
     c->state = LOAD_HEADER;
     c->nhead = 0;
@@ -271,7 +275,7 @@ load_send(load_conn_t *c)
 static void
 load_ask(load_conn_t *c, uint64_t started)
 {
-    load_asked++;
+    load_requests++;
 
     c->trace = load_random() % load_traces;
     c->started = started;
@@ -290,7 +294,7 @@ load_schedule(void)
 }
 
 
-/* gives this connection, or an idle one, what there is to ask */
+/* sends what is due, on this connection or, at a rate, on idle ones */
 
 static void
 load_more(load_conn_t *c)
@@ -301,7 +305,7 @@ load_more(load_conn_t *c)
     now = load_now();
 
     if ((load_counting && now >= load_until)
-        || (load_max && load_asked == load_max))
+        || (load_max && load_requests == load_max))
     {
         return;
     }
@@ -346,7 +350,20 @@ load_bad(load_conn_t *c, const char *what)
 }
 
 
-/* begins to count, once warm and every client has had an answer */
+static int
+load_right(load_conn_t *c)
+{
+    if (c->status == 304) {
+        return load_conditional && c->body == 0;
+    }
+
+    return c->status == 200 && c->begin == '[' && c->end == ']'
+           && (load_lengths[c->trace] == 0
+               || load_lengths[c->trace] == c->body);
+}
+
+
+/* starts to count after the warm-up, once every client had a response */
 
 static void
 load_count(uint64_t now)
@@ -371,8 +388,8 @@ load_done(load_conn_t *c)
 
     now = load_now();
 
-    load_answered++;
-    load_served += c->status == 200;
+    load_responses++;
+    load_served += c->status == 200 || c->status == 304;
     load_waiting -= !c->had;
     c->had = 1;
 
@@ -383,18 +400,21 @@ load_done(load_conn_t *c)
         if (c->status == 503) {
             load_refused++;
 
-        } else if (c->status != 200 || c->begin != '[' || c->end != ']'
-                   || (load_lengths[c->trace] != 0
-                       && load_lengths[c->trace] != c->body))
-        {
+        } else if (!load_right(c)) {
             load_bad(c, "wrong");
 
         } else {
-            load_lengths[c->trace] = c->body;
+            if (c->body) {
+                load_lengths[c->trace] = c->body;
+            }
+
             load_ok++;
             load_bytes += c->body;
             load_time(&load_whole, now - c->started);
-            load_time(&load_begun, c->first - c->started);
+
+            if (c->first) {
+                load_time(&load_begun, c->first - c->started);
+            }
         }
     }
 
@@ -426,7 +446,7 @@ load_header(load_conn_t *c)
 }
 
 
-/* part of the body */
+/* a part of the body */
 
 static size_t
 load_body(load_conn_t *c, char *p, size_t n)
@@ -450,7 +470,7 @@ load_body(load_conn_t *c, char *p, size_t n)
 }
 
 
-/* one line of the header or of what chunks have between them */
+/* a line of the header, or of the chunked encoding */
 
 static size_t
 load_line(load_conn_t *c, char *p, size_t n)
@@ -555,7 +575,7 @@ load_feed(load_conn_t *c, char *p, size_t n)
 }
 
 
-/* an idle connection may be closed at any time, also as it is used again */
+/* nginx may close an idle connection just as a request is sent on it */
 
 static void
 load_lost(load_conn_t *c)
@@ -569,7 +589,7 @@ load_lost(load_conn_t *c)
         && (c->fresh || state != LOAD_HEADER || c->nhead != 0))
     {
         load_bad(c, "lost");
-        load_answered++;
+        load_responses++;
         state = LOAD_IDLE;
         c->state = LOAD_IDLE;
         load_connect(c);
@@ -642,12 +662,14 @@ load_run(void)
         now = load_now();
         load_count(now);
 
-        /* what is under way is waited for: it used processor time */
+        /* wait for all responses: their requests used CPU, too */
 
         if ((load_counting && now >= load_until)
-            || (load_max && load_asked == load_max))
+            || (load_max && load_requests == load_max))
         {
-            if (load_answered == load_asked || now >= load_until + LOAD_WAIT) {
+            if (load_responses == load_requests
+                || now >= load_until + LOAD_WAIT)
+            {
                 break;
             }
 
@@ -703,7 +725,7 @@ main(int argc, char **argv)
     seconds = 1;
     warm = 0;
 
-    while ((opt = getopt(argc, argv, "p:c:d:w:r:m:u:b:t:P:K:")) != -1) {
+    while ((opt = getopt(argc, argv, "p:c:d:w:r:m:u:b:t:P:K:n")) != -1) {
 
         switch (opt) {
         case 'p': load_port = atoi(optarg); break;
@@ -717,6 +739,7 @@ main(int argc, char **argv)
         case 't': load_traces = atoi(optarg); break;
         case 'P': load_projects = atoi(optarg); break;
         case 'K': load_keys = atoi(optarg); break;
+        case 'n': load_conditional = 1; break;
         default: return 2;
         }
     }

@@ -1,4 +1,4 @@
-# The figures of t/bench/run as a picture: gnuplot -e "dir = '...'" plot.gp
+# Draws the figures of t/bench/run: gnuplot -e "dir = '...'" plot.gp
 
 set terminal pngcairo size 1000, 440 font "sans,11" background "white"
 set output dir . "/bench.png"
@@ -21,20 +21,15 @@ set key bottom left reverse Left samplen 2
 plot dir . "/plot.tsv" using 1:2 title "plain query, pgbench" \
          lw 2 pt 5 lc rgb "#999999", \
      "" using 1:3 title "module's query, pgbench" lw 2 pt 7 lc rgb "#336791", \
-     "" using 1:4 title "module, 16 clients" lw 2 pt 9 lc rgb "#009639", \
-     "" using 1:5 title "nothing kept" lw 2 dt 2 pt 8 lc rgb "#009639"
+     "" using 1:4 title "module, 16 clients" lw 2 pt 9 lc rgb "#009639"
 
-set title "module, 16 clients / what pgbench reaches at best"
+set title "module with 16 clients / pgbench at its best"
 unset logscale y
 set yrange [0:*]
 set key bottom right
 
 plot 1 notitle lw 1 lc rgb "#666666", \
-     dir . "/plot.tsv" using 1:($4/$3) title "its own query" \
+     dir . "/plot.tsv" using 1:($4/$3) title "module's query, pgbench" \
          lw 2 pt 7 lc rgb "#336791", \
-     "" using 1:($5/$3) title "its own query, nothing kept" \
-         lw 2 dt 2 pt 6 lc rgb "#336791", \
-     "" using 1:($4/$2) title "the plain query" \
-         lw 2 pt 5 lc rgb "#999999", \
-     "" using 1:($5/$2) title "the plain query, nothing kept" \
-         lw 2 dt 2 pt 4 lc rgb "#999999"
+     "" using 1:($4/$2) title "plain query, pgbench" \
+         lw 2 pt 5 lc rgb "#999999"
