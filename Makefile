@@ -1,17 +1,17 @@
-# Builds, tests, packages.  `make help` lists what there is.
+# Builds, tests, packages.  `make help` prints this comment and the targets.
 #
-#   make                     build/ngx_http_lunary_module.so for the nginx
-#                            that is installed (Debian's nginx-dev)
+#   make                     build/ngx_http_lunary_module.so for the installed
+#                            nginx (needs Debian's nginx-dev)
 #   make NGINX_SRC=dir       the same for a source tree of nginx
-#   make nginx NGINX_SRC=dir a whole nginx of that tree, for the tests
+#   make nginx NGINX_SRC=dir builds that nginx, too, for the tests
 #
 # Variables: NGINX_SRC, SANITIZE=1 (AddressSanitizer and UBSan), VALGRIND=1
-# (the tests' nginx under memcheck), BUILD (where to build), T (test files),
-# REPEAT (times each test), SECONDS (of fuzzing), WERROR=1 (a warning of the
-# compiler fails the build; so it does in CI and for the tests).
+# (tests run nginx under memcheck), BUILD (build directory), T (test files),
+# REPEAT (how often each test runs), SECONDS (of fuzzing), WERROR=1 (compiler
+# warnings are errors, as in CI and for the tests).
 #
-# make deps installs what all of it needs, make deps T=file what a test needs,
-# deps-build, deps-demo, deps-bench, deps-fuzz, deps-lint and deps-deb less.
+# make deps installs all packages, make deps T=file those of a test.  The
+# targets deps-build, -demo, -bench, -fuzz, -lint and -deb install fewer.
 
 $(foreach v,CURDIR BUILD NGINX_SRC,$(if $(word 2,$($v)),\
     $(error make takes no path with a space, $v is "$($v)")))
@@ -35,7 +35,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export LC_ALL := C.UTF-8
 unexport LANGUAGE
 
-# what is built, and where
+# what is built, from which nginx, and where
 
 DEBIAN_SRC = /usr/share/nginx/src
 
@@ -56,7 +56,7 @@ NGINX      = $(TREE)/objs/$(if $(filter %/angie.h,$(NGINX_ID)),angie,nginx)
 
 endif
 
-# nginx takes a variable of this name for the sockets it inherits
+# nginx reads inherited sockets from a variable of this name
 unexport NGINX
 
 ifneq ($(SANITIZE),)
@@ -68,7 +68,8 @@ CC_SAN     = -fsanitize=address,undefined -fno-omit-frame-pointer \
              -U_FORTIFY_SOURCE -O1
 LD_SAN     = -fsanitize=address,undefined
 
-# a whole nginx: each allocation by itself; nginx copies no bytes from NULL
+# for a whole nginx: one malloc() per allocation; nginx calls memcpy() with
+# NULL and length 0
 NGINX_SAN  = -DNGX_DEBUG_PALLOC=1 -fno-sanitize=nonnull-attribute
 
 else ifneq ($(COVERAGE),)
@@ -80,7 +81,7 @@ LD_SAN     = --coverage
 
 else
 
-# tests with another nginx leave the module for the installed one as it is
+# tests with another nginx do not replace the module for the installed one
 OUT       := $(BUILD)
 
 ifneq ($(and $(NGINX_SRC),$(filter test nginx,$(MAKECMDGOALS))),)
@@ -96,7 +97,7 @@ SO         = $(OUT)/$(MODULE)
 CC_OPT     = -Wall -Wextra -Wno-unused-parameter $(CC_SAN) $(CFLAGS)
 LD_OPT     = $(LD_SAN) $(LDFLAGS)
 
-# the parts of a source tree of nginx that the module needs, and the tests
+# how an nginx source tree is configured for the module and the tests
 
 SRC_FLAGS  = --with-compat --with-debug --with-threads --with-pcre-jit \
              --with-http_ssl_module --with-http_v2_module \
@@ -118,8 +119,8 @@ help:
 	@printf ' deb install\n         compile_commands.json clean\n'
 
 
-# configure writes nowhere but below $(TREE); a tree given with NGINX_SRC is
-# copied, for configure would write into it
+# configure writes only below $(TREE): the tree of NGINX_SRC is copied, as
+# configure would write into it
 
 $(OBJS)/.configured: config Makefile $(NGINX_ID)
 	@rm -rf $(TREE) && mkdir -p $(TREE)
@@ -159,8 +160,8 @@ endif
 	@touch $@
 
 
-# nginx's own makefile knows what depends on what; the lock lets two builds
-# in one directory wait for each other
+# nginx's makefile has the dependencies; the lock serializes builds in the same
+# directory
 
 module: FORCE
 	@mkdir -p $(OUT)
@@ -188,14 +189,14 @@ else
 endif
 
 
-# how each file is compiled, for editors and other tools
+# the compiler command of each file, for editors and other tools
 
 compile_commands.json: $(OBJS)/.configured
 	@$(MAKE) -w -n -B -C $(if $(NGINX_SRC),$(TREE),\
 	    $(DEBIAN_SRC)) -f $(OBJS)/Makefile modules | t/compile-commands > $@
 
 
-# what Debian has to have: t/packages says what the tests need
+# Debian packages; t/packages prints those of the tests
 
 BUILD_DEPS = gcc libc6-dev make pkg-config libpq-dev libjansson-dev \
              libssl-dev libpcre2-dev zlib1g-dev \
@@ -215,7 +216,7 @@ deps-deb: FORCE
 	@t/deps $(BUILD_DEPS) $(DEPS)
 
 
-# the suite; of a test that is named it installs nothing
+# the whole suite, or the files in T; with T nothing is installed
 
 test: $(if $(T),,deps)
 	@t/deps -n $$(t/packages $(T)) $(if $(VALGRIND),valgrind) \
@@ -225,8 +226,8 @@ test: $(if $(T),,deps)
 	    REPEAT=$(REPEAT) SANITIZE=$(SANITIZE) VALGRIND=$(VALGRIND) \
 	    t/run $(T)
 
-# what the suite runs of the sources; workers that are killed tell nothing.
-# The files of the counts are there before, for workers of any user to write
+# Coverage of the sources by the suite, without killed workers.  The files of
+# the counts are created first, so that workers of any user can write them
 
 coverage: deps-coverage
 	@$(MAKE) --no-print-directory module COVERAGE=1
@@ -261,7 +262,7 @@ fuzz: deps-fuzz
 bench: deps-bench module
 	@BUILD=$(BUILD) MODULE=$(SO) PATH=$(dir $(NGINX)):$$PATH t/bench/run
 
-# a port that cannot be had is said before anything is installed
+# the port is checked before anything is installed
 
 demo:
 	@conf/demo/run.sh check
@@ -287,6 +288,6 @@ clean:
 	@rm -rf $(BUILD) t/servroot t/servroot_* compile_commands.json
 
 
-# set last: bash would warn of an unknown locale in each $(shell) above
+# set last: bash would print a warning about an unknown locale in each $(shell)
 
 SHELL = /bin/bash

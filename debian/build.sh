@@ -1,8 +1,7 @@
 #!/bin/bash
 #
-# The Debian package, into $BUILD/deb.  It is made from a copy of the files
-# that git knows (or of all of them, without git): nothing is left behind in
-# the source tree.
+# Builds the Debian package in $BUILD/deb from a copy of the source tree: the
+# files that git tracks or does not ignore, or all files without git.
 
 set -euo pipefail
 

@@ -1,5 +1,5 @@
-# make -C t -f analyse.mk: the module's sources by clang-tidy, with what
-# .clang-tidy says, and by gcc's own analyzer.  t/lint calls it.
+# make -C t -f analyse.mk: checks the sources with clang-tidy (see .clang-tidy)
+# and gcc's analyzer.  t/lint calls it.
 
 SHELL   = /bin/bash
 TOP     = ..
