@@ -1,6 +1,5 @@
-# The first hour: make on a machine that is not as it should be says so in one
-# line, at once; the tests run with whatever the user has in the environment;
-# Ctrl-C leaves nothing.
+# make on a machine with problems prints one line for each; the tests run in any
+# environment; Ctrl-C stops the servers and removes the files.
 
 use strict;
 use warnings;
@@ -111,8 +110,8 @@ SKIP: {
 }
 
 
-# A user's environment: PostgreSQL's variables, proxies that are not there, a
-# locale that is unknown, files that only the owner may read.
+# A user's environment: PostgreSQL's variables, proxies that do not exist, an
+# unknown locale, files that only the owner can read.
 
 mkdir "$dir/private", 0700 or die $!;
 
@@ -125,7 +124,7 @@ mkdir "$dir/private", 0700 or die $!;
     my ($status, $text) = run_cmd('sh', '-c', "umask 077; exec t/run unit"
                                   . ' t/020-auth.t');
     is($status, 0, 'the tests pass in such an environment') or diag($text);
-    is_deeply([glob "$dir/private/*"], [], 'and leave nothing');
+    is_deeply([glob "$dir/private/*"], [], 'no file left');
 }
 
 
@@ -158,9 +157,9 @@ for my $test ('t/150-leaving.t', 't/010-request.t') {
     my $ended = wait_until { waitpid($pid, POSIX::WNOHANG()) == $pid } 20;
 
     ok($ended, "$test: it ends by Ctrl-C");
-    is($? >> 8, 130, 'and says so');
+    is($? >> 8, 130, 'the status is 130');
     is_deeply([$servers->()], [], 'no server is left');
-    is_deeply([grep { -e } glob("$dir/lunary-*"), $root], [], 'nor a file');
+    is_deeply([grep { -e } glob("$dir/lunary-*"), $root], [], 'no file left');
 }
 
 done_testing();

@@ -166,7 +166,7 @@ same($h2->http2(related_uri(101), @key), 101, 'after reset streams');
             pg()->value(q{select count(pg_terminate_backend(pid))
                 from pg_stat_activity where application_name = 'protocols'
                 and state = 'active'})
-        } 5, "HTTP/$version: the backend is ended in mid-answer");
+        } 5, "HTTP/$version: the backend is ended during the response");
 
         my $answer = $mid->answer;
         is($answer->{status}, 200, "HTTP/$version: the status was sent");
@@ -175,7 +175,7 @@ same($h2->http2(related_uri(101), @key), 101, 'after reset streams');
                "HTTP/$version: no closing bracket");
     }
 
-    same($cut->client->related(run_id(101), $alpha), 101, 'after cut answers');
+    same($cut->client->related(run_id(101), $alpha), 101, 'after a cut');
     $cut->stop;
 }
 

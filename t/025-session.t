@@ -1,5 +1,5 @@
-# Sessions of the dashboard: the file of the secret, and what becomes of each
-# token.
+# Sessions of the dashboard: the file of the secret, and the response to each
+# kind of token.
 
 use strict;
 use warnings;
@@ -118,7 +118,7 @@ SKIP: {
         'unreadable');
 }
 
-# one that several locations name is read once, and warned about once
+# a file that several locations use is read once and causes one warning
 
 $location = join "\n", map {
     "location /$_ { lunary_jwt_secret_file $dir/others;"
@@ -129,8 +129,7 @@ my $output = warned('', 'can be accessed by any user', 'in locations');
 is(() = $output =~ /\[warn\]/g, 1, 'a file is read once');
 
 
-# requests: beside /v1 there are a location without sessions and one with
-# another secret
+# requests: one location has sessions disabled, one has another secret
 
 my $other = 'another secret of the tests, +32';
 my $project = project('alpha');
@@ -146,7 +145,7 @@ sub locations {
     } sort keys %directive;
 }
 
-# another than the one above, whose log is full of [emerg]
+# another nginx: the log of the one above has many [emerg]
 $nginx = Lunary::Nginx->new;
 $dir = $nginx->{dir};
 
@@ -195,7 +194,7 @@ my $mark = pg()->log_mark;
 my $good = signed();
 my $id = '00000000-0000-4000-8000-00000000b001';
 
-# what is said of each kind of token; the rest of the kinds are in t/unit
+# the response to each kind of token; t/unit has more kinds
 
 refused('no token', 'invalid', '');
 refused('no JWT', 'invalid', 'x');
@@ -258,7 +257,7 @@ refused("projectId$_", 'project', $good, query => $_)
 refused('no project, for no run', 'project', $good, query => '',
         run => '/v1/runs/x/related');
 
-# a session that is valid so far names no run: 404 comes after the 401s
+# an id that is not a UUID, with a valid session: 404 comes after the 401s
 
 for my $query ("?projectId=$project", "?projectId=\U$project",
                "?a=b&projectId=$project&c", "?&&projectId=$project&",
@@ -298,7 +297,7 @@ refused('the same secret again', 'project', $good, at => '/again',
 is(join("\n", pg()->statements_since($mark)), '',
    'the database was not asked');
 
-# the type of the credential, as far as it can be read
+# $lunary_credential_type
 
 for (['session', $good, ''], ['session', signed(exp => 1), ''],
      ['none', 'x.y.z', ''], ['none', $good, '/off'],
@@ -313,7 +312,7 @@ for (['session', $good, ''], ['session', signed(exp => 1), ''],
 
 is($client->get($run)->{header}{'x-credential'}, 'none', 'type: none');
 
-# keys are what they were, with projectId or without
+# keys are accepted as before, with or without projectId
 
 for my $query ('', "?projectId=$project", '?projectId=x&projectId=y') {
     is($client->get("$run$query",
@@ -326,16 +325,16 @@ is(decode_json($client->get($run)->{body})->{message}, 'Missing API key',
    'message: neither key nor session');
 
 
-# the secret: in no memory once the key is made of it, and in no log; after a
-# reload the new one
+# the secret is not in the memory of a process after the key is made of it, and
+# in no log; the same after a reload with a new secret
 
-# how often a process has the text in its memory
+# the number of copies of the text in the memory of a process
 sub copies {
     my ($pid, $text) = @_;
 
     my $copies = 0;
 
-    # a sanitizer has too much of it, and keeps what is freed
+    # a sanitizer uses too much memory, and keeps freed memory
     return if $ENV{TEST_NGINX_LD_PRELOAD} || $ENV{TEST_NGINX_USE_VALGRIND};
 
     open my $mem, '<:raw', "/proc/$pid/mem" or return;
@@ -353,7 +352,7 @@ sub copies {
     return $copies;
 }
 
-# the inner hash of HMAC-SHA256 after the secret, as OpenSSL keeps it
+# the state of the inner hash of HMAC-SHA256 after the key, as in OpenSSL
 sub hash_state {
     my ($text) = @_;
 
@@ -396,7 +395,7 @@ SKIP: {
     }
 }
 
-# a reload that fails leaves what was there
+# a reload that fails keeps the old secret
 
 my $log = $nginx->mark;
 secret_file('reloaded', '');

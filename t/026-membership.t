@@ -1,5 +1,5 @@
-# Sessions and the database: whose account may read which project, what is
-# remembered of it, and a database that sessions cannot be checked in.
+# Sessions and the database: which account has access to which project, the
+# cache of memberships, and a database without the tables or grants.
 
 use strict;
 use warnings;
@@ -58,7 +58,7 @@ sub session {
                              %claims });
 }
 
-# GET by a token or a key; at: where, method, etag: If-None-Match
+# a request with a token or a key; at: prefix, method, etag: If-None-Match
 sub ask {
     my ($credential, $run, $project, %arg) = @_;
 
@@ -84,7 +84,7 @@ sub unauthorized {
     is_refused($_[0], 'Unauthorized access to project', $_[1]);
 }
 
-# the headers that tell one answer from another
+# the headers that could distinguish two responses
 sub headers {
     my ($answer) = @_;
 
@@ -109,7 +109,7 @@ for my $n (sort keys %roles) {
 
 unauthorized(ask(session($_), 101, $alpha), $denied{$_}) for sort keys %denied;
 
-# each run of the project, those with a parent too
+# each run of the project, also those with a parent
 
 my @runs = @{ $pg->dbh->selectcol_arrayref(
     'select id from run where project_id = ? order by id limit 200', undef,
@@ -142,7 +142,7 @@ is(ask(session(uc account(1)), 101, uc $alpha)->{status}, 200,
    'ids in upper case');
 
 
-# a run that is not there
+# a run that does not exist
 
 my $absent = ask(session(1), 999, $alpha);
 
@@ -158,12 +158,12 @@ my $foreign = ask(session(1), 111, $alpha);
 
 is($foreign->{body}, '[]', "another project's run: []");
 is_deeply(headers($foreign), headers($absent),
-          "another project's run looks like none");
-is(ask(key('alpha'), 999)->{status}, 404, 'to a key it is a 404');
+          "another project's run looks like one that does not exist");
+is(ask(key('alpha'), 999)->{status}, 404, '404 to a key');
 is(ask(session(1), 'x', $alpha)->{status}, 404, 'an id that is no UUID: 404');
 
 
-# validators: access is decided first
+# validators: access is checked first
 
 my $tagged = ask(session(1), 101, $alpha, at => '/etag');
 my $etag = $tagged->{header}{etag};
@@ -224,23 +224,23 @@ for my $at ('', '/cached', '/cached') {
 }
 
 
-# what is remembered: (user, project), and that by itself
+# the cache: an entry is for a user and a project, and for nothing else
 
 is(ask(session(2), 101, $alpha, at => '/cached')->{header}{'x-cache'}, 'MISS',
-   'membership: not known');
+   'membership: not cached');
 is(ask(session(2), 101, $alpha, at => '/cached')->{header}{'x-cache'}, 'HIT',
-   'membership: known');
+   'membership: cached');
 is(ask(session(2), 102, $alpha, at => '/cached')->{header}{'x-cache'}, 'HIT',
-   'membership: known for another run');
+   'membership: cached, another run');
 is(ask(session(2), 101, $alpha, at => '/cached', method => 'HEAD')
    ->{header}{'x-cache'}, 'HIT', 'membership: known for HEAD');
 is(ask(session(2), 999, $alpha, at => '/cached')->{body}, '[]',
-   'membership: known, no run');
+   'membership: cached, no run');
 is(ask(session(2), 111, $alpha, at => '/cached')->{body}, '[]',
-   "membership: known, another project's run");
+   "membership: cached, another project's run");
 
 unauthorized(ask(session(2), 111, $beta, at => '/cached'),
-             'known for another project');
+             'cached for another project');
 unauthorized(ask(session(10), 101, $alpha, at => '/cached'),
              'another user of the project');
 is_refused(ask(account(2), 101, $alpha, at => '/cached'), 'Invalid API key',
@@ -250,15 +250,15 @@ is_refused(ask(session(2, exp => 1), 101, $alpha, at => '/cached'),
 is_refused(ask(token(secret => 'another'), 101, $alpha, at => '/cached'),
            'Invalid access token', 'known, but not signed');
 
-# an account whose id is a key, while the key is known
+# an account whose id is equal to a cached key
 
 is(ask(key('alpha'), 101, undef, at => '/cached')->{status}, 200, 'a key');
 is(ask(key('alpha'), 101, undef, at => '/cached')->{header}{'x-cache'}, 'HIT',
-   'a key that is known');
+   'a key that is cached');
 unauthorized(ask(session(key('alpha')), 101, $alpha, at => '/cached'),
-             'a known key as the user');
+             'a cached key as the user');
 
-# refusals are not remembered
+# refusals are not cached
 
 $pg->do('insert into account_project values (?, ?)', account(11),
         $alpha);
@@ -281,7 +281,7 @@ wait_until { ask(session(5), 101, $alpha, at => '/soon')->{status} == 401 } 10,
 unauthorized(ask(session(5), 101, $alpha, at => '/soon'),
              'another role, after "valid"');
 
-# a session that expires while its membership is known
+# a session that expires while its membership is cached
 
 my $short = session(1, exp => time + 2);
 
@@ -293,7 +293,7 @@ is_refused(ask($short, 101, $alpha, at => '/cached'), 'Session expired',
            'after two seconds');
 
 
-# a database without the grants, or without the tables: keys are served
+# without the grants or without the tables keys are still served
 
 for my $case (
     ['the role of accounts', 'revoke select (role) on account from lunary_ro'],
@@ -327,7 +327,7 @@ for my $case (
 }
 
 
-# a database that cannot be asked is no 401
+# if the database is down, the response is not a 401
 
 $pg->stop;
 is(ask(session(1), 101, $alpha)->{status}, 503, 'no database: 503');

@@ -92,7 +92,7 @@ EOF_CONFIG
     for my $id ((id($tree{small})) x 2, $child) {
         is($nginx->client->get("/v1/runs/$id/related",
                                Authorization => "Bearer $key")->{status},
-           200, 'an answer');
+           200, 'a response');
     }
 
     for my $id (id($tree{small}), $child) {

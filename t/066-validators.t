@@ -1,5 +1,5 @@
-# Validators: which responses have a tag, what changes it, and when 304 is the
-# answer.
+# Validators: which responses have a tag, what changes it, and when the response
+# is 304.
 
 use strict;
 use warnings;
@@ -82,11 +82,11 @@ is($off->{header}{'cache-control'}, 'private, no-store', 'off: Cache-Control');
 is($off->{header}{vary}, undef, 'off: no Vary');
 is($off->{body}, $answer->{body}, 'off: the same body');
 is(get(off => 101, 'If-None-Match' => $tag)->{status}, 200,
-   'off: a condition means nothing');
+   'off: a condition is ignored');
 
 my %tags = map { tag(101) => 1 } 1 .. 12;
 is_deeply([keys %tags], [$tag], 'the same tag on each connection');
-is(tag(101, 'stream'), $tag, 'and where the response streams');
+is(tag(101, 'stream'), $tag, 'the same tag if the response streams');
 isnt(tag(101, 'nulls'), $tag, 'another one for another representation');
 isnt(tag(102), $tag, 'and for another run');
 
@@ -131,21 +131,21 @@ for my $n (1 .. 3) {
 $client->close;
 
 is(get(stream => 101, 'If-None-Match' => $tag)->{status}, 304,
-   'one that would stream');
+   'a long response');
 
 my $gzip = get(gzip => 101, 'Accept-Encoding' => 'gzip');
 is($gzip->{header}{'content-encoding'}, 'gzip', 'gzip');
-is($gzip->{header}{etag}, $tag, 'gzip: the tag is weak, and stays');
+is($gzip->{header}{etag}, $tag, 'gzip: the same tag');
 is(get(gzip => 101, 'Accept-Encoding' => 'gzip', 'If-None-Match' => $tag)
        ->{status}, 304, 'gzip: 304');
 
 
-# what has no tag, and is decided before it
+# responses without a tag, and statuses that come before a 304
 
 my $head = get(on => 101, method => 'HEAD');
 is($head->{header}{etag}, undef, 'HEAD: no tag');
 is(get(on => 101, method => 'HEAD', 'If-None-Match' => $tag)->{status}, 200,
-   'HEAD: a condition means nothing');
+   'HEAD: a condition is ignored');
 
 for (['an unknown key', 401, Authorization => 'Bearer ' . run_id(7)],
      ["another project's key", 404, Authorization => 'Bearer ' . key('beta')],
@@ -163,14 +163,14 @@ for (['an unknown key', 401, Authorization => 'Bearer ' . run_id(7)],
 is(get(on => 999999, 'If-None-Match' => '*')->{status}, 404, 'no such run');
 
 
-# what changes a response changes its tag; afterwards its 304 is back
+# a change of the response changes its tag; then there is a 304 for the new tag
 
 my $u = "(select external_user_id from run where id = '@{[ run_id(700) ]}')";
 
 sub changed {
     my ($name, $n, @sql) = @_;
 
-    # after a schema change one worker may know of it before the other does
+    # one worker may detect a schema change before the other
     my $tag;
     soon { $tag = get(on => $n)->{header}{etag};
            get(on => $n, 'If-None-Match' => $tag)->{status} == 304 } 5,
@@ -181,7 +181,7 @@ sub changed {
     my $after = get(on => $n, 'If-None-Match' => $tag);
     is($after->{status}, 200, "$name: 200") or return;
 
-    # a schema change makes sessions anew, at most once a second
+    # a schema change replaces the sessions, at most once a second
     soon { get(on => $n)->{header}{etag} ne $tag } 5, "$name: another tag";
     soon { get(on => $n, 'If-None-Match' => get(on => $n)->{header}{etag})
                ->{status} == 304 } 5, "$name: 304 again";
@@ -229,7 +229,7 @@ changed('the chats of a thread', 500,
         "update run set input = '\"x\"' where parent_run_id = '$thread'");
 
 
-# what changes nothing: the same tag, and 304
+# without a change the tag is the same, and there is a 304
 
 sub unchanged {
     my ($name, $n, $change) = @_;
@@ -237,7 +237,7 @@ sub unchanged {
     my $tag = get(on => $n)->{header}{etag};
     $change->();
 
-    # an analyzed table makes sessions look at the catalog again
+    # after "analyze" sessions read the catalog again
     soon { get(on => $n, 'If-None-Match' => $tag)->{status} == 304 } 5, $name;
 }
 
@@ -259,7 +259,7 @@ unchanged('rows that are locked', 101, sub {
 });
 
 
-# schema changes that write no row
+# schema changes that do not rewrite rows
 
 changed('two columns that change their names', 101,
         'alter table run rename column input to x',
@@ -275,7 +275,7 @@ changed('a table that takes the place of another', 101,
         'grant select on template to lunary_ro');
 
 
-# a server that is another, or might be
+# another server, or a restarted one
 
 sub renewed {
     my ($name, $change) = @_;
@@ -300,7 +300,7 @@ renewed('a crash of a backend', sub {
 });
 
 
-# a server that lets the role call less
+# a server with functions that the role may not execute
 
 $pg->do('revoke execute on function set_config(text, text, boolean)
          from public');
@@ -309,14 +309,14 @@ $pg->restart('fast');
 soon { get(on => 101)->{status} == 200 } 10, 'set_config revoked: served';
 is(get(on => 101)->{header}{etag}, undef, 'set_config revoked: no tag');
 is(get(on => 101, 'If-None-Match' => '*')->{status}, 200,
-   'set_config revoked: a condition means nothing');
+   'set_config revoked: a condition is ignored');
 
 $pg->do('grant execute on function set_config(text, text, boolean) to public');
 $pg->restart('fast');
 soon { get(on => 101)->{header}{etag} } 10, 'granted again: a tag';
 
 
-# a table that is none has no versions
+# a view has no versions
 
 $pg->do('alter table external_user rename to users');
 $pg->do('create view external_user as select * from users');
@@ -328,7 +328,7 @@ is(get(on => 101)->{header}{etag}, undef, 'a view: no tag');
 is(get(on => 101)->{header}{'cache-control'}, 'private, no-store',
    'a view: Cache-Control');
 is(get(on => 101, 'If-None-Match' => '*')->{status}, 200,
-   'a view: a condition means nothing');
+   'a view: a condition is ignored');
 
 $nginx->stop;
 

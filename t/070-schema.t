@@ -23,7 +23,7 @@ my $path = '/v1/runs/{id}/related';
 my $api = YAML::XS::LoadFile('conf/openapi.yaml');
 my $schema = JSON::Validator->new->schema('conf/openapi.yaml')->schema;
 
-# JSON::Validator of Debian 13 and later comes without the schema of OpenAPI
+# JSON::Validator of Debian 13 and later does not include the schema of OpenAPI
 my $openapi = JSON::Validator->new->schema(
     '/usr/share/openapi-specification/schemas/v3.0/schema.yaml')->schema;
 $openapi->formats->{'uri-reference'} =
@@ -86,7 +86,7 @@ sub valid {
         or diag(substr $answer->{body}, 0, 500);
 }
 
-# years of more than four digits and arrays of arrays are described nowhere
+# the description has no years of more than four digits and no nested arrays
 my $ids = pg()->dbh->selectcol_arrayref(q{
     select id from run r where project_id = ?
     and not (id between '00000000-0000-4000-8000-000000080001'

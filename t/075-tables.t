@@ -1,6 +1,6 @@
-# Tables that are no tables: views, partitions, inheritance, foreign tables,
-# grants on columns, row security.  Responses are those of plain tables, and
-# have no tag.
+# Tables that are not plain: views, partitions, inheritance, foreign tables,
+# grants on columns, row security.  The responses equal those of plain tables,
+# but have no tag.
 
 use strict;
 use warnings;
@@ -149,7 +149,7 @@ create index on run (parent_run_id);
 EOF_SQL
     my ($pg) = @_;
 
-    # by id each loop looks into one partition
+    # a look-up by id reads one partition
     my %looks;
 
     for my $node (nodes(explained($pg, 101))) {
@@ -215,7 +215,7 @@ grant select ($columns) on run to lunary_ro;
 EOF_SQL
 
 
-# row security hides rows, and each session says so once
+# row security hides rows, and each session logs one line
 
 my $pg = Lunary::Pg->new;
 $pg->do($_) for 'alter table run enable row level security',

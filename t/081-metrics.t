@@ -236,7 +236,7 @@ is(join(' ', grep { $value->{$_} != 0 }
 
 promtool($text);
 
-# promtool reports nothing; it is in Debian's package prometheus
+# promtool reports nothing; it is in the package prometheus
 sub promtool {
     my ($page) = @_;
 
@@ -246,7 +246,7 @@ sub promtool {
 
         IPC::Run::run(['promtool', 'check', 'metrics'], \$page,
                       \my $said, '2>&1');
-        is($? . $said, '0', 'promtool has nothing to say');
+        is($? . $said, '0', 'promtool reports nothing');
     }
 }
 
@@ -256,7 +256,7 @@ sub promtool {
 my ($build) = grep { /^lunary_build_info/ } keys %$value;
 like($build, qr/\{version="\d+\.\d+\.\d+",nginx="1\.\d+\.\d+",
                 libpq="\d+\.\d+"\}$/x, 'versions');
-is($value->{$build}, 1, 'in a metric that is always 1');
+is($value->{$build}, 1, 'the metric is always 1');
 
 my $label = "$pg->{socket_dir}:$pg->{port}";
 
@@ -272,10 +272,10 @@ is(of_host('connect_failures_total'), 0, 'a host: no attempt failed');
 
 mark();
 my $answer = get(related_uri(101));
-is($answer->{status}, 200, 'an answer');
+is($answer->{status}, 200, 'a response');
 my $runs = @{ decode_json($answer->{body}) };
-cmp_ok($runs, '>', 3, 'of some runs');
-moves('an answer', ok => 1, BYPASS => 1, runs => $runs, %asked,
+cmp_ok($runs, '>', 3, 'it has some runs');
+moves('a response', ok => 1, BYPASS => 1, runs => $runs, %asked,
       answer_bytes => length $answer->{body});
 
 $nginx->client->exchange('HEAD', related_uri(101), @bearer);
@@ -349,7 +349,7 @@ wait_until {
 } 3;
 
 like(logged('/short')->{connect}, $number, 'the time to connect');
-is(logged('/cached')->{connect}, '-', 'none where there was a connection');
+is(logged('/cached')->{connect}, '-', 'no time if there was a connection');
 
 
 # the queue: one request is running, one waits, one finds it full
@@ -380,17 +380,17 @@ is(metrics()->{'lunary_connections{state="busy"}'}, 1, 'one is busy');
 is(get('/narrow')->{status}, 503, 'a full queue');
 moves('a full queue', queue_full => 1, BYPASS => 1, request => 1);
 is(logged('/narrow')->{outcome}, 'queue_full', 'queue_full in the log');
-is(logged('/narrow')->{queue}, '-', 'and no time in the queue');
+is(logged('/narrow')->{queue}, '-', 'no time in the queue');
 
 is($clients[1]->answer->{status}, 503, 'too long in the queue');
 ($before, $after) = moves('too long in the queue', queue_timeout => 1,
                              BYPASS => 1, queue => 1, request => 1);
 is(logged('/narrow')->{outcome}, 'queue_timeout', 'queue_timeout in the log');
-like(logged('/narrow')->{queue}, $number, 'and how long');
-cmp_ok(logged('/narrow')->{queue}, '>', 0.69, 'which was the queue\'s time');
-is(logged('/narrow')->{query}, '-', 'and no time of a query');
-is(logged('/narrow')->{runs}, '-', 'and no runs');
-is(metrics()->{lunary_queue_length}, 0, 'nobody waits');
+like(logged('/narrow')->{queue}, $number, 'the time in the queue');
+cmp_ok(logged('/narrow')->{queue}, '>', 0.69, 'it is the timeout of the queue');
+is(logged('/narrow')->{query}, '-', 'no time of a query');
+is(logged('/narrow')->{runs}, '-', 'no runs');
+is(metrics()->{lunary_queue_length}, 0, 'no request waits');
 
 # the histograms, compared with this request's variables
 for my $name ('queue', 'request') {
@@ -414,7 +414,7 @@ soon { metrics()->{$short{client_left}} == 1 } 3, 'a client that left';
 moves('a client that left', client_left => 1, BYPASS => 1, queue => 1,
       cancels => 1, request => 1);
 is(logged('/narrow')->{outcome}, 'client_left', 'client_left in the log');
-like(logged('/narrow')->{query}, $number, 'and how long its query took');
+like(logged('/narrow')->{query}, $number, 'the time of its query');
 
 
 # timeouts
@@ -424,9 +424,9 @@ is(get('/late')->{status}, 504, 'lunary_query_timeout');
 moves('lunary_query_timeout', timeout => 1, BYPASS => 1, queue => 1,
       cancels => 1, request => 1);
 like(logged('/late')->{query}, $number, 'the time is in the log');
-cmp_ok(logged('/late')->{query}, '>', 0.29, 'as it should be');
-is(logged('/late')->{first}, '-', 'and none of a first row');
-is(logged('/late')->{state}, '-', 'and no SQLSTATE');
+cmp_ok(logged('/late')->{query}, '>', 0.29, 'it is the timeout');
+is(logged('/late')->{first}, '-', 'no time of a first row');
+is(logged('/late')->{state}, '-', 'no SQLSTATE');
 
 is(get('/statement')->{status}, 504, 'statement_timeout');
 moves('statement_timeout', timeout => 1, BYPASS => 1, queue => 1,
@@ -448,19 +448,19 @@ sub terminate {
 soon { !$locked->() } 3, 'no query waits for the lock';
 my $client = ask(related_uri(101));
 terminate('terminated once');
-soon { $locked->() } 3, 'it is asked again';
+soon { $locked->() } 3, 'the query is sent again';
 $dbh->rollback;
 is($client->answer->{status}, 200, 'a retry');
 moves('a retry', BYPASS => 1, retries => 1, of_class('57') => 1,
       connections_lost => 1, %same);
 is(logged(related_uri(101))->{retries}, 1, 'a retry in the log');
 is(logged(related_uri(101))->{addr}, "$label, $label",
-   'and the host that was asked twice');
+   'the host is listed twice');
 
 lock_runs();
 $client = ask(related_uri(101));
 terminate('terminated');
-soon { $locked->() } 3, 'asked again';
+soon { $locked->() } 3, 'sent again';
 terminate('terminated again');
 is($client->answer->{status}, 503, 'lost twice');
 $dbh->rollback;
@@ -478,18 +478,18 @@ sleep 0.3;
 $pg->do(q{select pg_terminate_backend(pid) from pg_stat_activity
           where usename = 'lunary_ro' and state = 'active'});
 my $cut = $client->answer;
-is($cut->{status}, 200, 'an answer had begun');
-ok(!$cut->{whole}, 'and was cut');
+is($cut->{status}, 200, 'a response had begun');
+ok(!$cut->{whole}, 'it was cut');
 soon { metrics()->{$short{cut}} == 1 } 3, 'it is counted';
 my $now = metrics();
 cmp_ok($now->{lunary_runs_total} - $mark->{lunary_runs_total}, '>', 0,
-       'with its runs');
+       'its runs are counted');
 cmp_ok($now->{lunary_runs_total} - $mark->{lunary_runs_total}, '<', 400,
-       'but not those that never came');
+       'runs that were not generated are not counted');
 cmp_ok($now->{lunary_answer_bytes_total} - $mark->{lunary_answer_bytes_total},
        '>', 10_000, 'and its bytes');
-is(logged('/slow')->{outcome}, 'cut', 'cut in the log');
-like(logged('/slow')->{runs}, qr/^[1-9]/, 'and its runs');
+is(logged('/slow')->{outcome}, 'cut', 'outcome cut in the log');
+like(logged('/slow')->{runs}, qr/^[1-9]/, 'its runs in the log');
 
 
 # an error
@@ -500,20 +500,20 @@ is(get(related_uri(101))->{status}, 500, 'a column is missing');
 moves('an error', error => 1, BYPASS => 1, queue => 1, request => 1,
       of_class('42') => 1);
 is(logged(related_uri(101))->{state}, '42703', 'its SQLSTATE is in the log');
-is(logged(related_uri(101))->{outcome}, 'error', 'and that it is one');
-is(logged(related_uri(101))->{runs}, '0', 'and that nothing was served');
+is(logged(related_uri(101))->{outcome}, 'error', 'outcome error in the log');
+is(logged(related_uri(101))->{runs}, '0', 'no runs in the log');
 $pg->do('alter table run rename column data to metadata');
 soon { get(related_uri(101))->{status} == 200 } 5, 'the column is back';
 
 
 # JSON and text have the same values
 
-soon { !$pg->sessions(q{state = 'active'}) } 3, 'it is quiet';
+soon { !$pg->sessions(q{state = 'active'}) } 3, 'no query is running';
 ($text, my $json) = map { get($_)->{body} } '/metrics',
                                             '/metrics?format=json';
 ($value, $wrong) = parse($text);
 is(join("\n", @$wrong), '', 'well-formed with values');
-is_deeply(flat(decode_json($json)), $value, 'JSON says the same');
+is_deeply(flat(decode_json($json)), $value, 'JSON has the same values');
 promtool($text);
 
 sub flat {
@@ -569,7 +569,7 @@ sub flat {
 
 my $log = $pg->log_mark;
 is(get('/ready')->{status}, 200, 'ready') for 1 .. 5;
-is($pg->log_since($log), '', 'the database hears nothing of it');
+is($pg->log_since($log), '', 'no query is sent');
 
 is($nginx->client->exchange('GET', '/ready', body => 'x' x 1000)->{body},
    '{"status": "ready"}', 'with a body');
@@ -583,7 +583,7 @@ for my $uri ('/ready', '/metrics', '/ready') {
 mark();
 $pg->stop('fast');
 soon { get('/ready')->{status} == 503 } 4, 'not ready without a database';
-is(get('/ready')->{header}{'retry-after'}, 1, 'and when to ask again');
+is(get('/ready')->{header}{'retry-after'}, 1, 'Retry-After');
 $now = metrics();
 cmp_ok($now->{lunary_connect_failures_total}, '>',
        $mark->{lunary_connect_failures_total}, 'attempts in vain are counted');
@@ -597,21 +597,21 @@ ok($nginx->reload, 'a reload meanwhile');
 is(get('/ready')->{status}, 503, 'still not ready');
 
 $pg->start;
-soon { get('/ready')->{status} == 200 } 5, 'ready with it again';
+soon { get('/ready')->{status} == 200 } 5, 'ready again';
 
 # the server reports an immediate shutdown as a warning
 my $said = $nginx->mark;
 mark();
 $pg->stop('immediate');
-soon { get('/ready')->{status} == 503 } 4, 'killed under its sessions';
+soon { get('/ready')->{status} == 503 } 4, 'not ready after a crash';
 cmp_ok(metrics()->{of_class('57')}, '>', $mark->{of_class('57')} // 0,
-       'what was lost is counted as the server said it');
+       'the lost sessions are counted by SQLSTATE');
 like($nginx->log_since($said),
      qr/closed a connection.*SQLSTATE 57P01: terminating connection/,
-     'and told so');
+     'the SQLSTATE is counted');
 
 $pg->start;
-soon { get('/ready')->{status} == 200 } 5, 'ready once more';
+soon { get('/ready')->{status} == 200 } 5, 'ready after the restart';
 
 
 # a reload: counters are kept, gauges are those of the new workers
@@ -658,7 +658,7 @@ moves('after a reload', BYPASS => 1, %same);
 
 $nginx->configure(workers => 3);
 ok($nginx->reload, 'three workers');
-soon { (my @pids = $nginx->worker_pids) == 3 } 5, 'are there';
+soon { (my @pids = $nginx->worker_pids) == 3 } 5, 'three workers run';
 no_ghosts('three workers');
 
 mark();
@@ -672,17 +672,17 @@ moves('three workers', ok => 30, BYPASS => 30, runs => 30 * $runs,
 lock_runs();
 mark();
 $client = ask(related_uri(101));
-soon { $locked->() } 3, 'under way';
+soon { $locked->() } 3, 'a query is running';
 $nginx->signal('HUP');
 soon { metrics()->{'lunary_connections{state="busy"}'} == 1
        && (my @pids = $nginx->worker_pids) == 4 } 5,
      'the old worker is busy beside the new ones';
 is(get('/ready')->{status}, 200, 'ready');
 $dbh->rollback;
-is($client->answer->{status}, 200, 'it answers');
+is($client->answer->{status}, 200, 'the old worker responds');
 $client->close;
 moves('an old worker', BYPASS => 1, %same);
-soon { (my @pids = $nginx->worker_pids) == 3 } 5, 'and leaves';
+soon { (my @pids = $nginx->worker_pids) == 3 } 5, 'the old worker exits';
 no_ghosts('after it left');
 
 
@@ -712,7 +712,7 @@ for my $how ('one', 'all') {
        "$how killed: no counter went back");
 
     mark();
-    is(get(related_uri(101))->{status}, 200, "$how killed: an answer");
+    is(get(related_uri(101))->{status}, 200, "$how killed: a response");
     moves("$how killed", BYPASS => 1, %same);
 }
 
@@ -733,7 +733,7 @@ for my $n (1, 258) {
        "database $n: is not ready");
 }
 
-like($many->log_since(0), qr/too many databases/, 'and the log says so');
+like($many->log_since(0), qr/too many databases/, 'it is logged');
 $many->stop;
 
 
@@ -743,7 +743,7 @@ my $key = key('alpha');
 unlike(read_file("$nginx->{dir}/logs/$_"), qr/$key/, "no key in $_")
     for 'error.log', 'shown.log';
 unlike($text . $json, qr/$key|lunary_ro|\Q@{[ project('alpha') ]}/,
-       'nor in the pages');
+       'not in the pages');
 
 $nginx->stop;
 done_testing();

@@ -1,6 +1,6 @@
-# The alert rules: well-formed, as recorded metrics have it, and as a real
-# Prometheus sees it when each fault really happens.  One nginx a fault, and
-# one that is healthy; each has exactly the alerts that it should.
+# The alert rules: their syntax, with recorded metrics, and in a real Prometheus
+# while each failure is caused.  There is one nginx for each failure, and a
+# healthy one; each must have exactly the expected alerts.
 #
 # Packages: prometheus
 
@@ -39,8 +39,8 @@ is $status, 0, 'promtool check rules' or diag $text;
 is $status, 0, 'promtool test rules' or diag $text;
 
 
-# one server that is stopped, and one for all other faults, with a database
-# for each that touches one
+# a server that is stopped, and one for the other failures; a failure that
+# changes a database has its own
 
 my $down = Lunary::Pg->new;
 my $pg = Lunary::Pg->new(conf => { max_connections => 200 },
@@ -59,7 +59,7 @@ slow($pg, 110 => 0.1);
 my $secret = tmpdir('secret') . '/secret';
 write_file($secret, 'a secret');
 
-# what happens, what is asked meanwhile and by how many, and what fires
+# for each failure its cause, the requests, the clients and the alert
 
 my $run = related_uri(101);
 my %fault = (
@@ -113,7 +113,7 @@ sub sql {
     $pg->dbh($db)->do($_) for @sql;
 }
 
-# the sessions that run a query of a request, and none that is being made
+# the sessions that run the query of a request, without those in setup
 sub terminate {
     my ($db, $wait) = @_;
 
@@ -147,7 +147,7 @@ sub slow_client {
 
     $client->ask($fault->{ask}, @header);
 
-    # until it is cut
+    # until the response is cut
     while (($client->read_some(2, 4096) // 0) > 0) {
         sleep 0.02;
     }
@@ -163,7 +163,7 @@ sub client {
 }
 
 
-# a process that does something again and again
+# a process that repeats something
 
 my @children;
 
@@ -206,7 +206,7 @@ EOF_CONFIG
 }
 
 
-# Prometheus, and the rules as they are but for their times
+# Prometheus with the rules; only their times are shorter
 
 my $dir = tmpdir('prometheus');
 my $port = free_port();
@@ -249,7 +249,7 @@ sub ask {
                            : undef;
 }
 
-# "fault alert" for each that a query names
+# "failure alert" for each result of a query
 sub fired {
     my ($query) = @_;
 
@@ -260,7 +260,7 @@ sub fired {
 wait_until { @{ ask('up == 1') // [] } == keys %fault } 30, 'Prometheus';
 
 
-# it happens
+# cause the failures
 
 for my $name (sort keys %fault) {
     my $f = $fault{$name};
@@ -283,7 +283,7 @@ wait_until {
     !grep { !$is{$_} } @expected;
 } 60;
 
-# and goes on for some time, for others to show
+# continue for some time, so that unexpected alerts can fire
 sleep 8;
 
 my %ever = fired("count_over_time($firing\[5m])");
@@ -296,10 +296,10 @@ for my $name (sort keys %fault) {
 
 my ($healthy) = @{ ask('lunary_requests_total{fault="healthy",outcome="ok"}')
                    // [] };
-cmp_ok $healthy->{value}[1] // 0, '>', 50, 'the healthy one was asked';
+cmp_ok $healthy->{value}[1] // 0, '>', 50, 'the healthy nginx had requests';
 
 
-# what an alert says, and that it goes when its fault does
+# the text of an alert, and that it ends with its failure
 
 my ($alert) = grep { $_->{labels}{fault} eq 'held' }
               @{ decode_json(HTTP::Tiny->new->get(
@@ -310,7 +310,7 @@ like $alert->{annotations}{summary}, qr/lets 127\.0\.0\.1:\d+ wait for the first
 
 $down->start;
 ok wait_until { my %is = fired($firing); !$is{'away LunaryDatabaseAway'} } 20,
-    'the database is back: the alert goes';
+    'the database is back: the alert ends';
 
 kill_wait('TERM', $_, 10) for @children;
 @children = ();

@@ -50,10 +50,10 @@ sub is_back {
 
 # responses of each status
 is_back('at first');
-is(status($keys{alpha}), 200, 'by the cache');
+is(status($keys{alpha}), 200, 'with the key cache');
 is(status($keys{$_}), 401, "a key that is $_") for qw( public org );
-is(status($wrong), 401, 'a key that is none');
-is(status("$wrong-x"), 401, 'no key at all');
+is(status($wrong), 401, 'an unknown key');
+is(status("$wrong-x"), 401, 'a malformed key');
 is(status($keys{beta}), 404, 'a run of another project');
 like($nginx->client->get('/metrics')->{body}, qr/lunary_requests_total/,
      'metrics');
@@ -62,7 +62,7 @@ like($nginx->client->get('/metrics')->{body}, qr/lunary_requests_total/,
 my $dbh = $pg->dbh;
 $dbh->begin_work;
 $dbh->do('lock table run in access exclusive mode');
-is(status($keys{alpha}), 504, 'too late');
+is(status($keys{alpha}), 504, 'a timeout');
 my $client = $nginx->client->ask(related_uri(101),
     Authorization => "Bearer $keys{alpha}");
 wait_until { $pg->sessions(q{wait_event_type = 'Lock'}) } 5, 'it waits';
@@ -87,7 +87,7 @@ status($keys{alpha});
 
 # a database that stops and starts
 $pg->stop('immediate');
-is(status($keys{alpha}), 503, 'away');
+is(status($keys{alpha}), 503, 'the database is down');
 $pg->start;
 is_back('after it was away');
 ok($nginx->reload, 'a reload');

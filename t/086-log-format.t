@@ -1,6 +1,6 @@
-# conf/log-format.conf: each line is a JSON object of the same fields, in
-# UTF-8, whatever a client sends; all variables of the module are in it, and
-# none of a client's secrets.
+# conf/log-format.conf: each line is a JSON object with the same fields, in
+# UTF-8, whatever a client sends; it has all variables of the module, and no
+# key or token.
 
 use strict;
 use warnings;
@@ -32,7 +32,7 @@ EOF_CONFIG
 my $json = JSON::XS->new->utf8;
 my $lines = 0;
 
-# sends bytes, and returns the line of the log that they make
+# sends bytes, and returns their line of the log
 sub logged {
     my ($text) = @_;
 
@@ -61,7 +61,7 @@ sub request {
 }
 
 
-# all variables, the names and the values
+# all variables: names and values
 
 my $source = join '', map { read_file($_) } glob "$top/src/http/*.c";
 my %variables = map { $_ => 1 }
@@ -75,16 +75,16 @@ my $line = logged(request(related_uri(101) . '?a="b"\\',
                           "Authorization: Bearer $key", 'User-Agent: "x\\"'));
 my $is = $json->decode($line);
 
-is $is->{outcome}, 'ok', 'an answer';
-is $is->{credential}, 'key', 'to a key';
-is $is->{project}, project('alpha'), 'of a project';
-is $is->{status}, 200, 'with its status';
-is $is->{runs}, 6, 'and number of runs';
+is $is->{outcome}, 'ok', 'outcome';
+is $is->{credential}, 'key', 'credential';
+is $is->{project}, project('alpha'), 'project';
+is $is->{status}, 200, 'status';
+is $is->{runs}, 6, 'number of runs';
 is $is->{uri}, related_uri(101) . '?a="b"\\', 'quotes and backslashes';
-is $is->{agent}, '"x\\"', 'in all that comes from a client';
+is $is->{agent}, '"x\\"', 'quotes in the user agent';
 like $is->{$_}, qr/^\d+\.\d{3}$/, "$_ is a time"
     for qw( total queue first_row query );
-unlike $line, qr/\Q$key\E/, 'but no key';
+unlike $line, qr/\Q$key\E/, 'no key';
 
 my @fields = sort keys %$is;
 

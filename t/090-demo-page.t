@@ -1,8 +1,8 @@
-# The demonstration as a new user meets it: "make demo" starts, the printed
-# lines work, the page draws the traces and is used from the keyboard, nothing
-# is asked of anybody else, and Ctrl-C leaves nothing behind.
+# The demonstration: "make demo" starts, the printed commands work, the page
+# draws the traces, can be used with the keyboard and requests nothing from
+# other servers, and Ctrl-C stops and removes everything.
 #
-# SCREENSHOT=file keeps a picture of the page.
+# SCREENSHOT=file saves a picture of the page.
 
 use strict;
 use warnings;
@@ -37,7 +37,7 @@ my %demo;
 my $browser;
 
 
-# the demonstration, in a process group of its own as a shell would start it
+# starts the demonstration in its own process group, as a shell does
 
 sub start {
     my (%env) = @_;
@@ -65,7 +65,7 @@ sub start {
 }
 
 
-# reads until the text matches, or the end
+# reads until the text matches, or to the end
 
 sub read_until {
     my ($demo, $re, $seconds) = @_;
@@ -85,7 +85,7 @@ sub read_until {
 }
 
 
-# its exit status, at most so many seconds from now
+# waits at most this number of seconds for its exit status
 
 sub reap {
     my ($demo, $seconds) = @_;
@@ -101,7 +101,7 @@ sub reap {
 }
 
 
-# processes that have the directory in their command line, and directories
+# the processes with the directory in their command line, and the directories
 
 sub left_behind {
     my ($dir) = @_;
@@ -133,7 +133,7 @@ END {
 }
 
 
-# failures say why, and leave nothing
+# failures: the reason is printed, and nothing is left
 
 my %before = map { $_ => 1 } directories();
 
@@ -172,7 +172,7 @@ for my $seconds (0.3, 1.2) {
 }
 
 
-# a start as it should be
+# a normal start
 
 %demo = start();
 
@@ -264,7 +264,7 @@ like $summary, qr/\Q$_\E/, "the summary has $_"
     for '9.12 s', '1,122', '$0.00328', 'Marta Lindqvist', 'success', 'refund',
         '2026-11-10 21:48:04';
 
-# the bars are where the times say
+# the positions of the bars match the times
 
 my ($root, @bars) = @{ $browser->js(<<'JS') };
     return [...document.querySelectorAll('.row')].map(r => {
@@ -344,7 +344,7 @@ $browser->keys('Down');
 like panel(), qr/payments\.refund.*idempotencyKey/s,
     'the panel follows the arrows';
 
-# from the first section, its JSON
+# the JSON of the first section
 
 $browser->js('document.querySelector("#run .part .tool").focus()');
 $browser->keys('Enter');
@@ -352,7 +352,7 @@ like panel(), qr/\{\n  "order": "58-1140",\n  "amount"/, 'a value as JSON';
 $browser->keys('Escape');
 
 
-# every other sample, picked with the keyboard
+# all other samples, selected with the keyboard
 
 sub pick {
     my ($title) = @_;
@@ -420,7 +420,7 @@ is_deeply $browser->js(q{return [...document.querySelectorAll('.row')].map(
     'a cycle is cut where it was asked for';
 
 
-# any JSON, as a run could have it: put in place of a response
+# a made-up response with any JSON
 
 sub pretend {
     my ($status, $body) = @_;
@@ -516,7 +516,7 @@ same 'document.querySelector("#message h2").textContent', 'No trace',
 $browser->js('window.fetch = window.realFetch');
 
 
-# refusals of the real thing
+# error responses of the real server
 
 sub ask_for {
     my ($id, $key) = @_;
@@ -546,7 +546,7 @@ ok $browser->wait_js(
     'document.querySelector("#message p").textContent.includes("a/b?c#d%")'),
     'an id that is none';
 
-# a session in the key's place
+# a session instead of a key
 
 sub credential {
     $browser->js('return document.querySelector(".took").innerText')
@@ -591,7 +591,7 @@ ok $browser->wait_js('document.querySelectorAll(".row").length === 10'),
     'another run, in capitals';
 
 
-# colours: text against what is behind it, in both schemes
+# contrast of text and background, in both colour schemes
 
 my $contrast = <<'JS';
     const canvas = document.createElement('canvas').getContext('2d');
@@ -652,7 +652,7 @@ $browser->keys('Escape');
 $browser->cdp('Emulation.clearDeviceMetricsOverride');
 
 
-# a picture for the manual
+# the picture
 
 if (my $file = $ENV{SCREENSHOT}) {
     $browser->cdp('Emulation.setDeviceMetricsOverride',
@@ -670,7 +670,7 @@ if (my $file = $ENV{SCREENSHOT}) {
 }
 
 
-# what it asked for, and of whom
+# the requests of the page, and their servers
 
 my @urls = $browser->requests;
 my @foreign = grep {
@@ -688,7 +688,7 @@ my @complaints = grep {
 is_deeply [map { $_->{message} } @complaints], [], 'no error in the console';
 
 
-# no database, then no server at all
+# without the database, then without nginx
 
 if (open my $fh, '<', "$dir/data/postmaster.pid") {
     chomp(my $pid = <$fh>);

@@ -1,6 +1,6 @@
-# Every configuration of conf/ as it is, but for its paths, addresses and
-# ports, before real servers: it starts, serves, and does what its comments
-# say.  drop-in.conf has a file of its own.
+# Every configuration of conf/ with real servers; only paths, addresses and
+# ports are replaced: it starts, serves, and does what its comments say.  The
+# test of drop-in.conf is another file.
 #
 # Packages: curl
 

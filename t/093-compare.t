@@ -1,6 +1,6 @@
-# conf/compare between two stand-in servers that response as they are told, and
-# between the module and itself: what it asks, what it finds, what it says of
-# bad arguments, and that it waits.
+# conf/compare with two servers that send prepared responses, and with the
+# module on both sides: its requests, the differences it finds, invalid
+# arguments, and its pauses.
 
 use strict;
 use warnings;
@@ -30,9 +30,9 @@ write_file("$dir/key", "cccccccc-0000-4000-8000-000000000001\n");
 write_file("$dir/token", "$jwt\n");
 
 
-# responses from the file "SIDE.responses": a line each of path with query, status,
-# headers and body, the last one of a path again and again; writes what it was
-# asked to "SIDE.log"
+# Sends the responses in the file "SIDE.responses".  A line has path with query,
+# status, headers and body; the last line of a path is repeated.  Writes the
+# requests to "SIDE.log"
 
 sub server {
     my ($side) = @_;
@@ -110,7 +110,7 @@ sub compare {
 
 sub asked { map { (split / /)[2] } split /\n/, read_file("$dir/$_[0].log") }
 
-# one run that both have, its responses as given; what is said of it
+# the output for one run, with these two responses
 sub one {
     my ($backend, $module, @args) = @_;
 
@@ -152,7 +152,7 @@ is $status, 0, 'equal responses';
 is $text, "1 run compared, 0 differ\n", 'and nothing more to say';
 
 
-# what differs
+# differences
 
 differs('a field', item('"name":"x"'), item('"name":"y"'),
         "run $a name: differs");
@@ -190,7 +190,7 @@ differs('a control character', item('"input":{"\u001b[2J":1}'), item(
         '"input":{}'), "run $a input.\\x{1b}[2J: missing in the module");
 
 
-# what is known to differ
+# known differences
 
 known('null', 'null', item('"name":null'), item());
 known('null in tokens', 'null', item('"tokens":{"prompt":null,"total":0}'),
@@ -250,7 +250,7 @@ for (['an error', 500, '', '{"message":"Internal"}', 'module 500 (Internal)'],
     responses('module', [related($a), $code, $how, $body]);
     ($status, $text) = compare('--ids', "$dir/ids");
     is $status, 1, "$name differs";
-    like $text, qr/^  response: backend 200, \Q$said\E$/m, 'and is told'
+    like $text, qr/^  response: backend 200, \Q$said\E$/m, 'it is printed'
         or diag $text;
 }
 
@@ -267,7 +267,7 @@ is $text, 'compare: both refuse the credential: backend 401 (Invalid API key)'
     . ", module 401 (Invalid API key)\n", 'is told at once';
 
 
-# values only where they are asked for; many differences in few lines
+# values only with --values; many differences in few lines
 
 ($status, $text) = one('[' . item('"input":"payload one"') . ']',
                        '[' . item('"input":"payload two"') . ']');
@@ -288,7 +288,7 @@ my $deep = '[' x 3000 . ']' x 3000;
 is $status, 0, 'JSON 3,000 deep' or diag $text;
 
 
-# where the ids come from
+# the source of the ids
 
 sub list { qq({"page":0,"limit":3,"data":[) . join(',', map {
     qq({"id":"$_","input":"x"}) } @_) . ']}' }
@@ -340,7 +340,7 @@ is $text, 'compare: the backend lists no runs: its response to'
     . " /v1/runs?type=trace is 500\n", 'and why';
 
 
-# it waits: at the rate, and no less than the responses took
+# pauses: by --rate, and at least as long as the responses took
 
 write_file("$dir/ids", "$a\n" x 3);
 responses($_, [related($a), 200, '', '[]']) for keys %port;
@@ -351,10 +351,10 @@ cmp_ok time - $began, '>', 0.39, 'three runs at five a second';
 responses('module', [related($a), 200, 'sleep=0.4', '[]']);
 $began = time;
 compare('--ids', "$dir/ids");
-cmp_ok time - $began, '>', 1.95, 'slow responses are waited out';
+cmp_ok time - $began, '>', 1.95, 'a pause after slow responses';
 
 
-# bad arguments
+# invalid arguments
 
 sub refused {
     my ($name, $said, @args) = @_;
@@ -401,8 +401,8 @@ is $code, 0, '--help';
 like $out, qr/^usage: compare /, 'is the usage';
 
 
-# the module and itself, with and without null fields: a difference of nothing
-# but nulls; all that the fixtures hold is read
+# the module with and without null fields: only nulls differ, in all runs of the
+# fixtures
 
 my $nginx = Lunary::Nginx->new(http => 'lunary_database "' . pg()->conninfo
     . '";', config => <<'EOF_CONFIG');

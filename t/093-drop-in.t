@@ -1,5 +1,6 @@
-# conf/drop-in.conf before a stand-in of Lunary's backend, which keeps its
-# connections open, tells what it was asked and notes when nginx closes one.
+# conf/drop-in.conf with a replacement of Lunary's backend.  It keeps
+# connections open, returns the request in the response, and records when nginx
+# closes a connection.
 
 use strict;
 use warnings;
@@ -38,7 +39,7 @@ my $backend_log = tmpdir('backend') . '/log';
 my $backend_pid = backend();
 
 
-# a process for each connection; all of one group
+# a process for each connection, all in one group
 
 sub backend {
     my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1',
@@ -212,7 +213,7 @@ $answer = $client->exchange('OPTIONS', '/v1/users', @page,
 ok $answer->{header}{'x-backend'}, 'other preflights are the backend\'s';
 
 
-# the location, as the backend's router takes it
+# the location ignores case and a slash at the end, like the backend's router
 
 for my $like (uc $uri, "$uri/", ucfirst($uri) =~ s/related/Related\//r) {
     $answer = $client->get($like, @bearer);
@@ -260,7 +261,7 @@ ok $client->get("$uri$in_alpha", Authorization => 'Bearer '
     'another secret: the backend decides';
 
 
-# a response that the browser has
+# a conditional request
 
 for my $as (\@bearer, \@session) {
     for my $encoding ([], ['Accept-Encoding' => 'gzip']) {
@@ -276,7 +277,7 @@ for my $as (\@bearer, \@session) {
 }
 
 
-# what a page asks for before it knows its run
+# the run "undefined"
 
 $answer = $client->get(related_uri('undefined') . '?projectId=1', @page,
                        Authorization => $jwt);
@@ -304,7 +305,7 @@ ok !exists $client->get($uri, @bearer)->{header}{'content-encoding'},
     'not where it was not asked for';
 
 
-# what the module does not accept
+# requests that the module does not accept
 
 $answer = $client->get("$uri?projectId=1&a=%2F", Authorization => $jwt,
                        @page, 'X-Any' => 'thing');
@@ -359,7 +360,7 @@ cmp_ok $closed // 99, '<', 5 * patience(),
 cmp_ok $closed // 0, '>', 3, 'and kept until then';
 
 
-# the backend is late, or away
+# the backend is slow, or down
 
 sub readable {
     my ($answer, $status, $message, $what) = @_;
@@ -408,14 +409,14 @@ like $log, qr{"GET \Q$uri$in_alpha\E HTTP/1\.1" 200 \d+ outcome=ok .* credential
     'and that a session was served';
 unlike $log, qr/eyJ/, 'but not which';
 like $log, qr{"GET \Q$uri\E\?projectId=1&a=%2F HTTP/1\.1" 200 \d+ outcome=denied },
-    'what the backend answered is there too, with its reason';
+    'requests that the backend served are logged, with the reason';
 like $log, qr/"POST \Q$uri\E HTTP.* outcome=method /, 'whatever the reason';
 unlike $log, qr{ /v1/users}, 'and nothing else';
 unlike read_file("$nginx->{dir}/logs/access.log"), qr{/related HTTP/1\.1" 2},
     'each in one log';
 
 
-# the limit in the backend's place
+# the limit that replaces the backend's
 
 $backend_pid = backend();
 

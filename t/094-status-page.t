@@ -1,8 +1,9 @@
-# conf/status.html in a browser: it draws what a real nginx counts, computes
-# what it should from what it is told, says when the database or nginx is
-# away, asks nobody else, and can be read in both schemes and on a phone.
+# conf/status.html in a browser: it draws the metrics of a real nginx, computes
+# the right values from made-up ones, shows when the database or nginx is down,
+# requests nothing from other servers, and is readable in both colour schemes
+# and on a phone.
 #
-# SCREENSHOT=file keeps a picture of the page.
+# SCREENSHOT=file saves a picture of the page.
 
 use strict;
 use warnings;
@@ -36,7 +37,7 @@ my $pg = Lunary::Pg->new;
 write_file("$dir/status.html", read_file(project_dir()
                                          . '/conf/status.html'));
 
-# what the browser is told to hold the page to, as in demo.conf
+# Content-Security-Policy, as in demo.conf
 my ($policy) = read_file(project_dir() . '/conf/demo.conf')
                =~ /"(default-src [^"]+)"/;
 
@@ -124,7 +125,7 @@ like $browser->js('return document.getElementById("version").textContent'),
     qr/^\d+\.\d+\.\d+, nginx 1\.\d+\.\d+, libpq \d+\.\d+$/, 'versions';
 
 
-# from here on it draws what it is told: ten minutes of a busy day
+# made-up metrics from here on: ten minutes of a busy day
 
 $browser->js(<<'JS');
     paused = true;
@@ -200,13 +201,13 @@ is $browser->js('return ' . said('Queue')), 'Queue: waiting 17', 'the queue';
 is $browser->js('return ' . tile('First row, 95 %')), '1 s',
     'beyond the last bound it is that';
 
-# nginx is started anew: all counters begin from zero
+# nginx is restarted: all counters start from zero
 
 pretend({ requests => { ok => -100, cut => -1, error => -1 } });
 is $browser->js('return ' . said('Requests')), 'Requests: ok 30, error 1,'
     . ' cut 0', 'no less than nothing after a restart';
 
-# a gap is a gap
+# a gap in the metrics is a gap in the charts
 
 my $lines = q{document.querySelector('.chart path').getAttribute('d')
               .split('M').length - 1};
@@ -248,7 +249,7 @@ for my $i (1 .. 310) {
 
 cmp_ok $browser->js('return samples.length'), '<=', 301, 'ten minutes';
 
-# the keyboard points at a moment
+# selecting a time with the keyboard
 
 $browser->js('document.querySelector(".chart").focus()');
 my $latest = $browser->js('return ' . said('Requests'));
@@ -292,7 +293,7 @@ my $contrast = <<'JS';
     return bad;
 JS
 
-# a picture, where it is asked for
+# the picture
 sub picture {
     my ($name, $width, $height) = @_;
 
@@ -324,7 +325,7 @@ $browser->cdp('Emulation.clearDeviceMetricsOverride');
 picture('-phone', 390, 1500);
 
 
-# the button; then real faults
+# the button, then real failures
 
 $browser->js('paused = false; samples = []');
 ok $browser->wait_js('samples.length >= 1', 10), 'it goes on';

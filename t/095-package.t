@@ -1,6 +1,6 @@
-# The Debian package: it is built from a copy, has what it should have, and
-# lintian finds no error.  With CI or PACKAGE_TEST set, and as root, it is also
-# installed, loaded, and removed again.
+# The Debian package: it is built from a copy, has the right files, and lintian
+# finds no error.  As root, with CI or PACKAGE_TEST set, the package is also
+# installed, loaded and removed.
 #
 # Packages: build-essential dpkg-dev debhelper fakeroot lintian git
 
@@ -42,7 +42,7 @@ sub files {
 }
 
 
-# "make deb" installs what the build asks of a machine that has nothing
+# "make deb" installs all packages that the build needs
 
 mkdir "$dir/bare" or die $!;
 run_cmd('touch', "$dir/bare/status");
@@ -81,7 +81,7 @@ is_deeply [grep { m{/debian/|\.o$|\.so$|/objs/} } files($top)], [],
     'nothing of it is left in the source';
 
 
-# what is in it
+# its files
 
 ($status, my $info) = run_cmd('dpkg-deb', '-I', $deb);
 
@@ -121,7 +121,7 @@ is_deeply [grep { /^E:/ } split /\n/, $remarks], [], 'lintian has no error';
 diag $_ for grep { /^W:/ } split /\n/, $remarks;
 
 
-# in and out again
+# installed and removed
 
 SKIP: {
     skip 'PACKAGE_TEST=1 as root installs it', 8
@@ -141,7 +141,7 @@ SKIP: {
     like $out, qr/^load_module modules\/ngx_http_lunary_module\.so;$/m,
         'and loads it';
 
-    # the module is known, in a configuration of the machine's own kind
+    # the module is loaded by Debian's own configuration
 
     open my $fh, '>', "$dir/nginx.conf" or die "$dir/nginx.conf: $!";
     print $fh "error_log stderr; pid $dir/nginx.pid;\n"

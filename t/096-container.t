@@ -1,5 +1,6 @@
 # The container image, without a container engine: its scripts run in a root
-# that debootstrap makes.  It is small, runs as pid 1, and ends when it is told.
+# directory made by debootstrap.  The image is small, nginx runs as pid 1, and
+# signals stop it.
 #
 # Packages: build-essential dpkg-dev debhelper fakeroot git debootstrap
 
@@ -40,7 +41,7 @@ sub must {
     return $output;
 }
 
-# Debian's base, as the image begins with, is kept for the next time
+# the base system of the image; it is kept for the next run
 if (!-d $base) {
     my ($from) = split /\n/, must('apt-get', 'indextargets', '--format',
         '$(SITE)', 'Created-By: Packages', 'Component: main',
@@ -84,14 +85,14 @@ my ($env) = $dockerfile =~ /^ENV (.*?[^\\])$/ms;
 my %env = $env =~ /(\w+)=("[^"]*"|\S+)/g;
 s/"//g for values %env;
 
-# the image has no socket of this machine, but a port
+# the image reaches the database by a port, not by a socket
 $env{LUNARY_DATABASE} = $pg->conninfo(host => '127.0.0.1');
 
 sub start {
     my $pid = fork // die;
 
     if (!$pid) {
-        # nginx opens /dev/stdout, not as root
+        # nginx has to open /dev/stdout without being root
         umask 0;
         open STDOUT, '>>', "$dir/stdout" or die;
         open STDERR, '>>', "$dir/stderr" or die;

@@ -1,5 +1,6 @@
-# Several hosts: tried in order or at random, the last good one first, each
-# with its own timeout; target_session_attrs, hostaddr, unix sockets.
+# Several hosts: tried in order or at random, the host of the last connection
+# first, each with its own timeout; target_session_attrs, hostaddr, unix
+# sockets.
 
 use strict;
 use warnings;
@@ -207,7 +208,7 @@ is($asked, 1, 'the hole is asked once');
 $prefer->stop;
 
 
-# a host that does not respond costs one timeout; then the good host is known
+# a host that does not respond costs one timeout; then the good host is first
 
 my $first = right('/hole', 'a black hole');
 cmp_ok($first->{time}, '<', 3, 'a black hole: passed in time');
@@ -219,7 +220,7 @@ my $second = right('/hole', 'the last good one is the first');
 cmp_ok($second->{time}, '<', 0.6, 'it is not asked again');
 
 
-# a good host that fails is backed off, and not tried at once
+# a good host that fails backs off, and is not tried at once
 
 my %seen;
 my $end = time + 15;

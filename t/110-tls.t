@@ -170,7 +170,7 @@ is($plain->sessions, 0, 'no session in plain text');
 unlike($plain->log_since(0), qr/connection authorized: .* application_name=tls/,
        'no session was ever in plain text');
 
-# what failed there is in no client's way: OpenSSL keeps errors in one queue
+# these failures do not affect clients, although OpenSSL has one error queue
 
 for my $name (sort keys %bad) {
     get($name, $small[0]);
@@ -210,7 +210,7 @@ for my $name (qw( full tls12 )) {
 
         my ($body) = $text =~ /\r\n\r\n(.*)/s;
         ok($body eq $answers->{related_uri($n)},
-           "$name: a large answer, " . length $body);
+           "$name: a large response, " . length $body);
     }
 }
 

@@ -146,8 +146,8 @@ for my $n (@small, @small) {
 }
 
 
-# connections that have just ended, so that the query cannot be sent; the
-# server's last message is read all the same
+# connections that have just ended, so that the query cannot be sent; the last
+# message of the server is still read
 
 {
     my $other = nginx(application_name => 'other');
@@ -185,7 +185,7 @@ right(ask($small[0])->answer, $small[0], 'after the server was killed');
 my $reader = $nginx->client(rcvbuf => 8192)->ask(related_uri($large),
     Authorization => $bearer);
 $reader->read_some(10, 4096);
-like($reader->{buffer}, qr{^HTTP/1.1 200}, 'a large answer has begun');
+like($reader->{buffer}, qr{^HTTP/1.1 200}, 'a large response has begun');
 my $writer = wait_until { pids(q{wait_event = 'ClientWrite'})->[0] } 10,
     'a full socket';
 terminate("pid = $writer");

@@ -1,6 +1,6 @@
 # Rare orders of events.  The test itself is the PostgreSQL server and decides
-# when each message is sent.  It stops the worker where two events have to be
-# found at once.
+# when each message is sent.  It stops the worker if two events have to arrive
+# at the same time.
 
 use strict;
 use warnings;
@@ -19,7 +19,7 @@ my $bearer = "Bearer $run";
 my $gate = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 8)
     or die $!;
 
-# what the server does, by the name of the database
+# the behaviour of the server for each database name
 my %server;
 
 my $fake = Lunary::FakePg->new(hook => sub {
@@ -339,7 +339,7 @@ for my $last (['57P05', 'idle too long', ''],
 }
 
 
-# a query fails after its client left: its connection is retired all the same
+# a query fails after its client left: its connection is still retired
 
 {
     $held = holding('left');

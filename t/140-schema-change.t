@@ -107,7 +107,7 @@ soon { get(101)->{status} == 200 } 5, 'the type of a column changes, and back';
 note(map { "$_: " . join(' ', %{ $seen{$_} }) . "\n" } sort keys %seen);
 is(join(' ', keys %{ $seen{jsonb} }), 200, 'changed back: at once');
 cmp_ok(logins($log), '<=', 12, 'few logins');
-is(as_oracle(101), undef, 'the answer is right');
+is(as_oracle(101), undef, 'the response is right');
 
 
 # a required column is dropped: 500, one line in the log, no reconnect loop

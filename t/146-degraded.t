@@ -1,6 +1,6 @@
-# A database that does not let the module do all that it would like to: it
-# serves all the same, and a line in the log says what is missing and what that
-# costs.  Error texts that a function of the database made up are not logged.
+# A database in which the module lacks optional rights: requests are served,
+# and a line in the log says what is missing and what that costs.  Error texts
+# of functions are not logged.
 
 use strict;
 use warnings;
@@ -41,7 +41,7 @@ unlike($nginx->log_since(0), qr/\[warn\]/, 'no warning where all is allowed');
 $nginx->stop;
 
 
-# functions of pg_catalog that may not be called
+# functions of pg_catalog that the role may not execute
 
 my %functions = (
     'set_config(text, text, boolean)' => qr/jit.*could not be set.*slower/,
@@ -81,8 +81,7 @@ for my $function (sort keys %functions) {
 }
 
 
-# a function of the database raises an error with whatever SQLSTATE, and a
-# payload in its text
+# a function raises an error with any SQLSTATE and a payload in its text
 
 $pg->do(<<'EOF_SQL');
 create function tell() returns boolean language plpgsql volatile as $$

@@ -1,7 +1,7 @@
-# Clients that leave: in the queue, while the connection is made, in mid-query,
-# in mid-answer; with a FIN, a RST, or a RST_STREAM.  Their queries end within
-# two seconds, the connections stay usable, no answer goes to another.
-# LUNARY_FULL=1 for more of them.
+# Clients that leave: in the queue, while the connection is made, during the
+# query, during the response; with a FIN, a RST, or a RST_STREAM.  Their queries
+# end within two seconds, the connections stay usable, and no client gets the
+# response of another.  LUNARY_FULL=1 for more clients.
 
 use strict;
 use warnings;
@@ -76,7 +76,7 @@ sub usable {
         port => $nginx->{port}, rate => 100, seconds => 1,
         answers => $answers, header => { Authorization => $bearer })->finish;
 
-    is(join("\n", @{ $result->{wrong} }), '', "$name: answers afterwards");
+    is(join("\n", @{ $result->{wrong} }), '', "$name: responses afterwards");
     is($result->{sent}, 100, "$name: all of them");
     cmp_ok($pg->sessions, '<=', 6, "$name: the pool within its maximum");
 }
@@ -115,7 +115,7 @@ for my $how (qw( close reset )) {
          "$how: a query is stopped within two seconds";
 }
 
-# a client leaves right after its request, so that no later event shows it
+# a client leaves right after its request, so that there is no later event
 
 {
     my ($worker) = $nginx->worker_pids;
@@ -175,8 +175,8 @@ for my $how (qw( close reset )) {
     }
 }
 
-none_left('in mid-answer');
-usable('in mid-answer');
+none_left('during the response');
+usable('during the response');
 
 
 # in the queue while all connections are busy

@@ -64,7 +64,7 @@ sub all_right {
 my $at_its_size = sub { my $n = $pg->sessions; $n && $n <= 8 };
 
 
-# 20 reloads, one query under way all the time
+# 20 reloads while a query is running
 
 my $load = load(seconds => 40 * patience());
 my ($stay, $slow_ok) = (0, 0);
@@ -84,7 +84,7 @@ is(scalar $nginx->worker_pids, 2, '20 reloads: as many workers as before');
 soon { $at_its_size->() } 5, '20 reloads: sessions are at the pool\'s size';
 
 
-# reloads that do not wait for the one before
+# reloads that do not wait for the previous one
 
 $load = load(seconds => 20 * patience());
 for (1 .. 20) {

@@ -36,10 +36,10 @@ for my $mode (qw( session transaction )) {
     my $bouncer = Lunary::PgBouncer->new($pg, mode => $mode,
                                          conf => {
         default_pool_size => $mode eq 'session' ? 4 : 2,
-        # else it lets 15 seconds pass after a login that failed
+        # otherwise it waits 15 seconds after a failed login
         server_login_retry => 1 });
 
-    # what cannot be set with the session where it is shared
+    # the settings that the module does not make in a shared session
     $pg->do(q{alter role lunary_ro set client_connection_check_interval
               = '1s'});
 
@@ -182,7 +182,7 @@ for my $mode (qw( session transaction )) {
             rate => 300, seconds => 1, answers => $answers,
             header => { Authorization => $bearer })->finish;
 
-        is(join("\n", @{ $result->{wrong} }), '', "prepare $prepare: answers");
+        is(join("\n", @{ $result->{wrong} }), '', "prepare $prepare: responses");
         my $most = length read_file($seen);
         note("prepare $prepare: at most $most queries on a connection");
 

@@ -1,7 +1,7 @@
-# Behind a pooler nothing of the module is left in the sessions that it shares
-# with others: another client of the same pool reads its settings, writes and
-# listens meanwhile.  PgBouncer in each mode, with each "lunary_prepare", and
-# where it can with "max_prepared_statements" above 0.
+# Behind a pooler the module leaves nothing in shared sessions: meanwhile
+# another client of the pool reads its settings, writes and listens.  PgBouncer
+# in each mode, with each "lunary_prepare", and if supported with
+# "max_prepared_statements" above 0.
 
 use strict;
 use warnings;
@@ -27,14 +27,14 @@ my $config = <<'EOF_CONFIG';
         }
 EOF_CONFIG
 
-# what the responses are, without a pooler
+# the responses without a pooler
 my $direct = Lunary::Nginx->new(
     http => 'lunary_database "' . $pg->conninfo . '";',
     config => $config)->start;
 my $answers = expected($direct->{port}, $pg, @runs);
 $direct->stop;
 
-# all that a session can be left with
+# all state that can be left in a session
 my $left = q{
     select string_agg(name || '=' || setting, ' ' order by name)
     from pg_settings
@@ -60,7 +60,7 @@ sub one_case {
 
     my $what = "$mode, $prepare" . ($max ? ' and carried' : '');
 
-    # with one server connection it is certain that both clients use it
+    # with one server connection both clients use the same
     my $bouncer = Lunary::PgBouncer->new($pg, mode => $mode, conf => {
         default_pool_size => $mode eq 'session' ? 2 : 1,
         server_login_retry => 1,
@@ -93,7 +93,7 @@ sub one_case {
             $other->do("notify changes, '$n'");
         }
 
-        # the server's sessions end, and with them what was prepared there
+        # end the server's sessions and their prepared statements
         $pg->value(q{select count(pg_terminate_backend(pid))
                      from pg_stat_activity where usename = 'lunary_ro'})
             if $mode ne 'session' && $round == 3;

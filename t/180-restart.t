@@ -27,7 +27,7 @@ EOF_CONFIG
 
 my $answers = expected($nginx->{port}, $pg, @numbers);
 my ($size) = map { length } values %$answers;
-cmp_ok($size, '>', 15_000, "answers of $size bytes");
+cmp_ok($size, '>', 15_000, "responses of $size bytes");
 
 my $load = Lunary::Load->start(
     port => $nginx->{port}, rate => $rate, seconds => $seconds,
@@ -42,7 +42,7 @@ $pg->restart('immediate');
 my $result = $load->finish;
 
 is(join("\n", @{ $result->{wrong} }), '', 'every response is a complete 200');
-is($result->{sent}, $rate * $seconds, 'all were answered');
+is($result->{sent}, $rate * $seconds, 'all have a response');
 note(whole($result));
 
 cmp_ok($pg->sessions, '<=', 8, 'no more sessions than the pool maximum');

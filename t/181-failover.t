@@ -65,7 +65,7 @@ EOF_HTTP
 
     is(join("\n", @{ $result->{wrong} }), '',
        "$attrs: every response is a complete 200");
-    is($result->{sent}, $rate * $seconds, "$attrs: all were answered");
+    is($result->{sent}, $rate * $seconds, "$attrs: all have a response");
     note(whole($result));
 
     $nginx->stop;

@@ -60,7 +60,7 @@ for my $long (0.8, 6) {
         sleep 0.02;
     }
 
-    is($wrong, 0, "$long s: other locations answer");
+    is($wrong, 0, "$long s: other locations respond");
     cmp_ok($others, '<', 0.2, "$long s: at once");
 
     $pg->thaw;

@@ -1,5 +1,5 @@
-# A standby that is behind: a run or a key that was just made is not there yet,
-# and the server that is read-write is asked before the client is told so.
+# A standby that lags: it does not have a new run or key yet, so the query is
+# repeated on the read-write server.
 
 use strict;
 use warnings;
@@ -53,7 +53,7 @@ sub unconfirmed {
            =~ /^lunary_unconfirmed_total (\d+)$/m ? $1 : undef;
 }
 
-# from here on the standby is hours behind
+# from here on the standby lags by hours
 $standby->do(q{alter system set recovery_min_apply_delay = '1h'});
 $standby->reload;
 
@@ -90,7 +90,7 @@ for my $case (['', 'unset'], [' target_session_attrs=any', 'any'],
 }
 
 
-# the primary is busy: the standby's word stands, at once, and is counted
+# the primary is busy: the result of the standby is used at once, and counted
 
 {
     my $nginx = nginx($both);
@@ -115,7 +115,7 @@ for my $case (['', 'unset'], [' target_session_attrs=any', 'any'],
 }
 
 
-# the primary is away
+# the primary is down
 
 {
     my $nginx = nginx($both);

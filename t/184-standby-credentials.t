@@ -1,5 +1,5 @@
-# A standby that lags, and credentials: a key, a member and a run that it does
-# not have yet.  What an operator sees of it: $lunary_addr and the metrics.
+# A standby that lags does not have a key, a member and a run yet; and what
+# $lunary_addr and the metrics show.
 
 use strict;
 use warnings;
@@ -68,7 +68,7 @@ my $new = '00000000-0000-4000-8000-0000000d0001';
 my $key = 'cccccccc-0000-4000-8000-0000000d0001';
 my $user = '00000000-0000-4000-8000-0000000d0002';
 
-# what the standby has is asked for there alone
+# rows that the standby has are only read there
 my $answer = get(prefer => 101, %alpha);
 is($answer->{status}, 200, 'an old run');
 is($answer->{header}{'x-addr'}, "$standby->{socket_dir}:$standby->{port}",
@@ -117,7 +117,7 @@ is(get(only => 990001, %alpha)->{status}, 404,
    'target_session_attrs=standby: the primary is not asked');
 
 
-# one connection, which is busy: the standby's word stands, and is counted
+# the one connection is busy: the result of the standby is used, and counted
 
 my $other = $primary->dbh;
 my $counted = metric('lunary_unconfirmed_total');

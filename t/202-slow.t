@@ -287,7 +287,7 @@ for my $name (qw( rate ratepaused )) {
 # three clients that read 2 MB/s, and the time of other requests meanwhile
 
 SKIP: {
-    skip 'under valgrind one answer takes the database longer than this', 1
+    skip 'under valgrind one response takes the database longer than this', 1
         if $ENV{TEST_NGINX_USE_VALGRIND};
 
     my @readers = map { ask("/$_$uri") } qw( file tight wide );
@@ -328,7 +328,7 @@ for my $stays (1, 0) {
         last;
     }
 
-    ok($client->send($rest), 'a body: it is read while the answer waits');
+    ok($client->send($rest), 'a body: it is read while the response waits');
     my $answer = $client->answer;
     ok($answer->{whole}, 'a body: the response is complete');
     is(length $answer->{body}, $good->{length}, 'a body: the right length');

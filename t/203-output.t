@@ -121,7 +121,7 @@ for my $way (sort keys %ways) {
 
     $_->take(10_000) for @all;
     sleep 0.3;
-    ok(!(grep { !$_->{over} } await(20, @all)), "$way: all answers end");
+    ok(!(grep { !$_->{over} } await(20, @all)), "$way: all responses end");
 
     for my $in (@all) {
         my $name = "$way, $in->{name}";

@@ -204,7 +204,7 @@ SKIP: {
     $in = ask(related_uri(1_000_100), timeout => 90)->rest;
     ok($in->{status} == 200 && $in->{over} && !$in->{whole}
        && $in->{tail} !~ /\]\z/,
-       'too large for PostgreSQL in mid-answer: cut off');
+       'too large for PostgreSQL during the response: cut off');
 }
 
 is(($nginx->worker_pids)[0], $worker, 'the worker is the same');

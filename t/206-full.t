@@ -181,7 +181,7 @@ sub cut {
 
 my $free = space();
 my $good = ask("/wide$uri", undef, rcvbuf => undef)->rest;
-ok($good->{whole}, 'an answer that fits into memory');
+ok($good->{whole}, 'a response that fits into memory');
 cmp_ok($good->{length}, '>', 2 * $free, 'and not on the disk');
 my $md5 = $good->md5;
 
@@ -222,7 +222,7 @@ fill();
     for my $i (1 .. 20) {
         my $in = ask("/file$small", (sort keys %ways)[$i % 3], window => 2**20)
                  ->rest;
-        ok($in->{whole} && $in->{status} == 200, 'full: a small answer')
+        ok($in->{whole} && $in->{status} == 200, 'full: a small response')
             if !$in->{whole} || $i > 17;
     }
 

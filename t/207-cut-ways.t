@@ -1,7 +1,8 @@
-# A response that has begun and is not whole ends as a cut, whatever cuts it and
+# A response that has begun and is not complete is cut, whatever the cause and
 # whatever else the location does: HTTP/1.0 has a reset, HTTP/1.1 has no last
 # chunk and no response after it, HTTP/2 has RST_STREAM.  The outcome is "cut"
-# and one line is logged; a client that does not read has left.
+# and one line is logged; a client that does not read has the outcome
+# "client_left".
 
 use strict;
 use warnings;
@@ -22,7 +23,7 @@ my $pg = big_pg();
 my $uri = grow($pg, 2_000_000, runs => 1000, bytes => 6000);
 my $small = grow($pg, 1_000_000, runs => 10);
 
-# PostgreSQL stops at the last run, whose user takes its time
+# PostgreSQL stops at the last run, as reading its user is slow
 $pg->do(q{insert into external_user (id, project_id, external_id)
           values (900, ?, 'late')}, project('alpha'));
 $pg->do(q{create function late(bigint) returns boolean language plpgsql as $$
@@ -117,7 +118,7 @@ sub ask {
     return $in;
 }
 
-# what the access log says of a request: its outcome and its runs
+# outcome and runs of a request in the access log
 sub logged {
     my ($in) = @_;
 
@@ -169,7 +170,7 @@ sub is_cut {
     return $runs;
 }
 
-# one line about the response for each that was cut since
+# one line in the log for each response that was cut since
 sub lines {
     my ($mark, $count, $name) = @_;
 
@@ -230,7 +231,7 @@ for my $after ('', 'after-') {
             lines($mark, 1, $name->("a filter, $way"));
         }
 
-        # a filter that sends a response of its own
+        # a filter that sends its own response
         $in = $begin->('header')->rest;
         isnt($in->{status}, 200, $name->('a filter, header') . ': refused');
         is((logged($in))[0], 'error', $name->('a filter, header')
@@ -240,7 +241,7 @@ for my $after ('', 'after-') {
 }
 
 
-# a page, with a post_action of its own or of the location
+# an SSI page, with post_action in the page or in the included location
 
 for my $protocol ('1.0', '1.1', '2') {
     for my $way (qw( plain after-plain error after-error )) {

@@ -1,5 +1,5 @@
-# One Cache-Control, where nginx's variables, "expires" and header filters look
-# for it, whatever else the location does.
+# There is one Cache-Control line, which nginx's variables, "expires" and header
+# filters find, whatever else the location does.
 
 use strict;
 use warnings;
@@ -84,7 +84,7 @@ for my $way (sort keys %ways) {
     is($answer->{header}{'x-sent'}, $private, "$way: \$sent_http")
         if $way eq 'variable';
 
-    # "expires" and "add_header" leave an error alone, unless it says "always"
+    # "expires" and "add_header" do not apply to errors without "always"
     ($answer, $lines) = lines("/$way" . related_uri(110));
     is($answer->{status}, 401, "$way: 401");
     is_deeply($lines, $way =~ /^(?:expires|epoch)$/ ? [$private]

@@ -200,7 +200,7 @@ sub check {
     $count{asked}++;
 
     return $count{left}++ if $answer->{left};
-    return wrong($request, 'no answer in time') if $answer->{unfinished};
+    return wrong($request, 'no response in time') if $answer->{unfinished};
 
     my $status = $answer->{status};
     $count{"of $status"}++;
@@ -419,7 +419,7 @@ for my $round (1 .. $rounds) {
                     "/$request->{place}/$request->{run}/related",
                     Authorization => "Bearer $key[$request->{p}]");
                 $again->{status} == 200 && $again->{whole} && $again;
-            } 10, 'a whole answer';
+            } 10, 'a complete response';
 
             whole($request, $whole);
             $body = $whole->{body};

@@ -1,5 +1,5 @@
-# Validators at random: rows are changed in every way, and a 304 is never given
-# for a response that has changed by a byte.
+# Random changes of rows of every kind: a 304 is never sent if the response
+# would differ by a byte.
 #
 # SEED=n repeats a run; ROUNDS=100000 makes a long one.
 
@@ -118,7 +118,7 @@ my @changes = (
     sub { $dbh->do('update template_version set template_id = (select id from
                    template order by random() limit 1) where id = ?', undef,
                    pick(@versions)) },
-    # gone, and perhaps back with the same id
+    # delete, and perhaps insert with the same id
     sub { my $id = pick(@runs);
           $dbh->do('begin');
           $dbh->do('update run set parent_run_id = null
@@ -129,7 +129,7 @@ my @changes = (
     sub { my $id = pick(@runs);
           add($id, undef, $alpha) if !$dbh->selectrow_array(
               'select 1 from run where id = ?', undef, $id) },
-    # what is undone
+    # rolled back
     sub { $other->do('begin'); write_run($other); $other->do('rollback') },
     sub { $other->do('begin'); write_run($other); $other->do('savepoint s');
           write_run($other); $other->do('rollback to s'); write_run($other);
@@ -140,7 +140,7 @@ my @changes = (
           $other->do('commit') },
 );
 
-# foreign keys that a change would break are another test's matter
+# changes may break foreign keys: errors and checks are disabled
 for my $db ($dbh, $other) {
     $db->{RaiseError} = 0;
     $db->{PrintError} = 0;
@@ -158,7 +158,7 @@ sub get {
                              %header);
 }
 
-# whether what was kept of a run is still what it is now
+# compares a conditional response with the current one
 sub ask {
     my ($round, $id) = @_;
 

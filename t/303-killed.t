@@ -1,6 +1,6 @@
-# Workers are killed under load, while 2,000 keys share a key cache that is
-# too small for them.  No key ever opens another key's project, no worker ends
-# by itself, and the counters go on.  LUNARY_FULL=1 for the full length.
+# Workers are killed under load, with 2,000 keys in a key cache that is too
+# small for them.  No key ever has access to another key's project, no worker
+# crashes, and the counters are kept.  LUNARY_FULL=1 for the full length.
 
 use strict;
 use warnings;
@@ -60,7 +60,7 @@ my (@wrong, %seen);
 my $killed = 0;
 my $next = 0;
 
-# each key asks for its own run, and now and then for another's
+# requests with each key its own run, and sometimes that of another key
 sub request {
     my ($key, $run) = @_;
 
@@ -115,7 +115,7 @@ cmp_ok($killed, '>', 20, "$killed workers were killed");
 cmp_ok($seen{$_} // 0, '>', 100, "$_: $seen{$_}") for qw( HIT MISS );
 note('lost: ', $seen{lost} // 0);
 
-# all keys, and none of the requests is lost any more
+# all keys; now no request is lost
 
 soon { $nginx->worker_pids == 4 } 5, 'there are workers';
 ($killed, %seen) = (0);
@@ -126,7 +126,7 @@ load(seconds => 60, next => sub {
 });
 
 is("@wrong", '', 'each of the keys opens its own project, and no other');
-is($seen{lost} // 0, 0, 'no answer is lost');
+is($seen{lost} // 0, 0, 'no response is lost');
 is(scalar(grep { /exited on signal (?!9\b)/ }
           split /\n/, $nginx->log_since(0)), 0, 'no worker ends by itself');
 

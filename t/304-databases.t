@@ -1,5 +1,5 @@
-# What one lunary_database says of a key never stands for another: a verdict
-# is shared only where all that tells databases apart is the same.
+# The verdict of one lunary_database is not used for another: the key cache
+# distinguishes everything that may lead to another database.
 
 use strict;
 use warnings;
@@ -15,7 +15,7 @@ use Test::More;
 my $pg = Lunary::Pg->new(conf => { listen_addresses => "'127.0.0.2'" });
 my @dns = map { Lunary::Dns->new('db.test' => ['127.0.0.2']) } 1, 2;
 
-# in this schema the key of one project opens another
+# in this schema a key has access to another project
 $pg->do('create schema other');
 $pg->do("create table other.api_key as table api_key");
 $pg->do("create table other.$_ (like $_ including defaults)")

@@ -434,7 +434,7 @@ crowd(port => $nginx->{port}, clients => 100, seconds => 120,
 
         my $since = time;
         answer_of("GET /ok HTTP/1.1\r\nHost: l\r\n\r\n")->{status} == 200
-            or fail('the worker answers');
+            or fail('the worker does not respond');
         $slowest = time - $since if time - $since > $slowest;
     });
 

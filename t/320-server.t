@@ -165,7 +165,7 @@ for my $name (sort keys %$once) {
 
     is($words[-1], 200, "$name: serves again (@words)");
     is($once->{$name}[-1]{body}, method($name) eq 'HEAD' ? '' : $good->{body},
-       "$name: the right answer");
+       "$name: the right response");
 }
 
 
@@ -180,7 +180,7 @@ for my $when (qw( first last )) {
     my @bad = grep { $_->{status} != 200 || $_->{body} ne $good->{body} }
               map { one('notifies') } 1 .. $memory{$when};
 
-    is(scalar @bad, 0, "notifications, $when: the right answers");
+    is(scalar @bad, 0, "notifications, $when: the right responses");
     $memory{$when} = memory(($nginx->worker_pids)[0]);
 }
 

@@ -164,7 +164,7 @@ sub ask {
 }
 
 my @paths = (
-    ['a small answer', "/whole/$run", 200],
+    ['a small response', "/whole/$run", 200],
     ['a run below another', "/whole/$below", 200],
     ['a thread', "/whole/$thread", 200],
     ['HEAD', "/whole/$run", 200, method => 'HEAD'],
@@ -174,7 +174,7 @@ my @paths = (
     ['an unknown key', "/whole/$run", 401,
      Authorization => 'Bearer ' . run_id(1)],
     ['no UUID for a key', "/whole/$run", 401, Authorization => 'Bearer x'],
-    ['an answer that streams', "/stream/$large", 200],
+    ['a response that streams', "/stream/$large", 200],
     ['one that goes to a file', "/spool/$large", 200, slow => 1],
     ['a key that is kept', "/cache/$run", 200],
     ['a connection that is made', "/connect/$run", 200],

@@ -1,10 +1,10 @@
 
 /*
- * How fast the writer passes text through, beside memcpy() and beside
- * jansson's load and dump, on text like that in Lunary's input column.
+ * Measures the writer, memcpy(), and jansson's load and dump, with text like
+ * that in Lunary's column "input".
  *
- * The output goes to one buffer of 16 kB after another, as it does in
- * nginx; memcpy() copies the text whole.  Time is that of the processor.
+ * The output is written to buffers of 16 kB, as in nginx; memcpy() copies the
+ * text at once.  Times are CPU times.
  */
 
 
@@ -18,7 +18,7 @@
 
 #define BENCH_BUFFER   16384
 
-/* a result is the best of that many parts of a second */
+/* a result is the best of this number of parts of a second */
 #define BENCH_ROUNDS   15
 #define BENCH_SECONDS  0.05
 #define BENCH_BATCH    16
@@ -199,7 +199,7 @@ bench_run(bench_pt run, bench_text_t *text)
 }
 
 
-/* messages as chat completions have them; some call a tool */
+/* messages of chat completions; some call a tool */
 
 static void
 bench_chat(bench_text_t *text, size_t size, ngx_uint_t change)
@@ -252,7 +252,7 @@ bench_embedding(bench_text_t *text, size_t size)
 }
 
 
-/* the densest escapes that are common: the arguments of a tool call */
+/* text with many escapes: the arguments of a tool call */
 
 static void
 bench_arguments(bench_text_t *text, size_t size)
@@ -264,7 +264,7 @@ bench_arguments(bench_text_t *text, size_t size)
 }
 
 
-/* about "len" bytes within a string; "escaped" is JSON within JSON */
+/* about "len" bytes in a string; "escaped" is JSON within JSON */
 
 static void
 bench_prose(bench_text_t *text, size_t len, ngx_uint_t escaped)

@@ -45,7 +45,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         fuzz_must(rc == NGX_DECLINED);
 
-        /* jansson takes a zero byte after a value for the end */
+        /* jansson stops at a zero byte after a value */
 
         json = unit_load(p, len, &limit);
         fuzz_must(json == NULL || ngx_strlchr(p, p + len, '\0'));
@@ -59,7 +59,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 
-/* the bytes of the plain oracle; and the tree that jansson makes of them */
+/* compares the bytes with the oracle's, and their tree by jansson */
 
 static void
 fuzz_accepted(unit_sink_t *sink, u_char *p, size_t len)
@@ -83,9 +83,9 @@ fuzz_accepted(unit_sink_t *sink, u_char *p, size_t len)
     fuzz_must(out || limit);
 
     /*
-     * not compared: keys that were equal before, of which jansson keeps one
-     * at the place of another; an escaped letter or "_", which PostgreSQL
-     * does not write, and the writer does not read
+     * not compared: equal keys, as jansson stores only one of them; an escaped
+     * letter or "_", as PostgreSQL does not write it and the writer does not
+     * read it
      */
 
     json_decref(in);

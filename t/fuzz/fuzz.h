@@ -1,7 +1,7 @@
 
 /*
- * A harness is LLVMFuzzerTestOneInput().  What it takes for granted it says
- * with fuzz_must(), which ends the program as a crash does.
+ * A harness is LLVMFuzzerTestOneInput().  It asserts with fuzz_must(), which
+ * aborts the program.
  */
 
 

@@ -1,9 +1,9 @@
 
 /*
- * Tokens of sessions.  The input is taken as a token, which is never valid
- * for want of the secret; and as a header and a payload with a zero byte
- * between them, which are signed.  A token that is valid is not with any
- * byte of it changed, and is no longer when its time is over.
+ * Session tokens.  First the input is a token, which is never valid, as it is
+ * not signed with the secret.  Then it is a header and a payload with a zero
+ * byte between them, which are signed.  A valid token is not valid if a byte
+ * is changed, or after its expiry.
  */
 
 
@@ -37,7 +37,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     p = fuzz_sign(data, size, &len);
     result = fuzz_verify(p, len, FUZZ_NOW);
 
-    /* a token that was valid may expire, and does nothing else */
+    /* later a valid token is either valid or expired */
 
     if (result != NGX_HTTP_LUNARY_JWT_INVALID) {
         later = fuzz_verify(p, len, (time_t) 1 << 62);
@@ -108,7 +108,7 @@ fuzz_sign(const uint8_t *data, size_t size, size_t *len)
 
     *len = p - text;
 
-    /* a block of its own size */
+    /* a block of exactly its size */
 
     p = unit_copy(text, *len);
     free(text);

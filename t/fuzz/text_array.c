@@ -80,7 +80,7 @@ fuzz_accepted(unit_sink_t *sink, u_char *p)
 }
 
 
-/* the elements in their order; returns the bytes that they took */
+/* the elements in order; returns the number of bytes read */
 
 static size_t
 fuzz_compare(json_t *json, u_char *p)

@@ -1,7 +1,7 @@
 
 /*
- * Ids and keys.  What is read is what a plain look at the text says,
- * and writing it gives the same text in lower case.
+ * Ids and keys.  The result of the parser equals that of a simple one, and
+ * writing it returns the same text in lower case.
  */
 
 

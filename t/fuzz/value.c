@@ -1,7 +1,7 @@
 
 /*
- * All other values.  The first byte says which, the second is the size of
- * the first buffer of the output, the rest is the value.
+ * All other values.  The first byte selects the type, the second is the size
+ * of the first buffer of the output, the rest is the value.
  */
 
 
@@ -134,7 +134,7 @@ fuzz_double(unit_sink_t *sink, uint64_t n)
 }
 
 
-/* the year may be more than strptime() takes, so it is read here */
+/* the year may be too large for strptime() */
 
 static void
 fuzz_time(unit_sink_t *sink, int64_t t)
@@ -162,7 +162,7 @@ fuzz_time(unit_sink_t *sink, int64_t t)
 
     back = (int64_t) timegm(&tm) - FUZZ_EPOCH;
 
-    /* whole milliseconds, and never later; in 128 bits nothing overflows */
+    /* milliseconds, rounded down; 128 bits do not overflow */
 
     fuzz_must((__int128) back * 1000000 + ms * 1000 <= t
               && (__int128) back * 1000000 + ms * 1000 + 1000 > t);

@@ -1,7 +1,7 @@
--- Test data.  Ids are readable: runs are 00000000-0000-4000-8000- and twelve
--- digits of which the first of the last four says the subject (1 plain trees,
--- 2 cycles, 3 other projects, 4 deleted, 5 threads, 6 feedback, 7 values,
--- 8 depth, 9 width); projects are ...a001, keys cccccccc-....
+-- Test data.  The id of a run is 00000000-0000-4000-8000- and twelve digits, of
+-- which the first that is not 0 is the subject: 1 plain trees, 2 cycles, 3 other
+-- projects, 4 deleted, 5 threads, 6 feedback, 7 values, 8 depth, 9 width.
+-- Projects are ...a001, keys cccccccc-....
 
 create function pg_temp.r(n integer) returns uuid immutable language sql as
 $$ select ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid $$;
@@ -32,7 +32,7 @@ insert into api_key (id, type, api_key, project_id) values
     (4, 'private', 'cccccccc-abcd-4fff-8000-00000000abcd', pg_temp.p(1)),
     (5, 'public', 'cccccccc-0000-4000-8000-000000000011', pg_temp.p(1)),
     (6, 'org_private', 'cccccccc-0000-4000-8000-000000000012', null),
-    -- a later row that lies earlier in the table
+    -- a row with a higher id, before it in the table
     (27, 'private', 'cccccccc-0000-4000-8000-000000000021', pg_temp.p(1)),
     (20, 'private', 'cccccccc-0000-4000-8000-000000000021', pg_temp.p(2)),
     (28, 'private', 'cccccccc-0000-4000-8000-000000000022', pg_temp.p(1)),
@@ -128,7 +128,7 @@ values
      pg_temp.t(6), null, '', '{""}', null, 9, 3, null, 11, false,
      null, null, null, null, null, null);
 
--- nothing but what has to be
+-- only required columns
 insert into run (id, project_id, type, created_at) values
     (pg_temp.r(110), pg_temp.p(1), 'llm', pg_temp.t(0)),
     (pg_temp.r(111), pg_temp.p(2), 'llm', pg_temp.t(0)),
@@ -153,16 +153,16 @@ insert into run (id, parent_run_id, project_id, type, created_at) values
 
 insert into run (id, parent_run_id, project_id, type, created_at, feedback)
 values
-    -- its own parent
+    -- a run that is its own parent
     (pg_temp.r(200), pg_temp.r(200), pg_temp.p(1), 'chat', pg_temp.t(0),
      '{"thumb": "down"}'),
     (pg_temp.r(201), pg_temp.r(200), pg_temp.p(1), 'llm', pg_temp.t(1), null),
-    -- two that are each other's
+    -- two runs that are each other's parent
     (pg_temp.r(210), null, pg_temp.p(1), 'chat', pg_temp.t(0),
      '{"thumb": "up"}'),
     (pg_temp.r(211), pg_temp.r(210), pg_temp.p(1), 'agent', pg_temp.t(1),
      null),
-    -- a ring of three, with a branch off it
+    -- a cycle of three, with a branch
     (pg_temp.r(220), null, pg_temp.p(1), 'agent', pg_temp.t(0), null),
     (pg_temp.r(221), pg_temp.r(220), pg_temp.p(1), 'chat', pg_temp.t(1),
      '{"comment": "ring"}'),
@@ -171,7 +171,7 @@ values
     (pg_temp.r(223), pg_temp.r(221), pg_temp.p(1), 'agent', pg_temp.t(3),
      null),
     (pg_temp.r(224), pg_temp.r(223), pg_temp.p(1), 'llm', pg_temp.t(4), null),
-    -- a ring of which one is deleted, and one whose other half is beta's
+    -- a cycle with a deleted run, and one with a run of beta
     (pg_temp.r(230), null, pg_temp.p(1), 'agent', pg_temp.t(0), null),
     (pg_temp.r(231), pg_temp.r(230), pg_temp.p(1), 'agent', pg_temp.t(1),
      null),
@@ -196,7 +196,7 @@ insert into run (id, parent_run_id, project_id, type, created_at, feedback,
 values
     (pg_temp.r(300), null, pg_temp.p(1), 'agent', pg_temp.t(0), null, 3, 31,
      null),
-    -- beta's below alpha's, and alpha's below that
+    -- a run of beta below one of alpha, and one of alpha below that
     (pg_temp.r(301), pg_temp.r(300), pg_temp.p(2), 'chat', pg_temp.t(1),
      '{"comment": "beta"}', 3, 31, '"secret of beta"'),
     (pg_temp.r(302), pg_temp.r(301), pg_temp.p(1), 'llm', pg_temp.t(2), null,
@@ -205,12 +205,12 @@ values
      null, null, null),
     (pg_temp.r(304), pg_temp.r(300), pg_temp.p(1), 'llm', pg_temp.t(4), null,
      1, 11, null),
-    -- beta's user and template in alpha, and the other way round
+    -- user and template of beta in a run of alpha, and vice versa
     (pg_temp.r(310), null, pg_temp.p(2), 'agent', pg_temp.t(0), null, 1, 11,
      null),
     (pg_temp.r(311), pg_temp.r(310), pg_temp.p(2), 'llm', pg_temp.t(1), null,
      3, 31, null),
-    -- a chat of beta's between alpha's
+    -- a chat of beta between runs of alpha
     (pg_temp.r(320), null, pg_temp.p(1), 'chat', pg_temp.t(0),
      '{"comment": "alpha, top"}', null, null, null),
     (pg_temp.r(321), pg_temp.r(320), pg_temp.p(2), 'agent', pg_temp.t(1),
@@ -260,7 +260,7 @@ values
      false, null, '[1, 2, 3]', '"not counted"'),
     (pg_temp.r(504), pg_temp.r(503), pg_temp.p(1), 'tool', pg_temp.t(1.6),
      false, null, null, null),
-    -- the first that has one: nulls and empty arrays have none
+    -- the first message: nulls and empty arrays have none
     (pg_temp.r(510), null, pg_temp.p(1), 'thread', pg_temp.t(0), false, null,
      '"own input"', null),
     (pg_temp.r(511), pg_temp.r(510), pg_temp.p(1), 'chat', pg_temp.t(1),
@@ -271,7 +271,7 @@ values
      false, null, 'null', '{"role": "assistant", "first_one": true}'),
     (pg_temp.r(514), pg_temp.r(510), pg_temp.p(1), 'chat', pg_temp.t(4),
      false, null, '"text"', '[[], {"a_b": 1}]'),
-    -- no message at all; no child at all; only others' children
+    -- no message; no child; only children of another project
     (pg_temp.r(520), null, pg_temp.p(1), 'thread', pg_temp.t(0), false, null,
      null, null),
     (pg_temp.r(521), pg_temp.r(520), pg_temp.p(1), 'chat', pg_temp.t(1),
@@ -291,7 +291,7 @@ values
      null, null, '["kept"]', '["kept", "kept"]'),
     (pg_temp.r(532), pg_temp.r(530), pg_temp.p(1), 'chat', pg_temp.t(3),
      true, null, '["gone"]', '["gone"]'),
-    -- a thread in a chat of a thread, of the same times
+    -- a thread in a chat of a thread, with the same times
     (pg_temp.r(540), null, pg_temp.p(1), 'thread', pg_temp.t(0), false, null,
      null, null),
     (pg_temp.r(542), pg_temp.r(540), pg_temp.p(1), 'chat', pg_temp.t(0),
@@ -336,7 +336,7 @@ values
      false, 'false');
 
 
--- 7: values; a root with a child a value
+-- 7: values; a root with a child for each value
 
 insert into run (id, project_id, type, name, created_at) values
     (pg_temp.r(700), pg_temp.p(1), 'agent', 'values', pg_temp.t(0));
@@ -364,7 +364,7 @@ from unnest(array[
     '{"a_b" : "c_d" , "e" : ["f_g" , {"h_i":[]}]}'
 ]) with ordinality as x (v, n);
 
--- every jsonb column, every kind
+-- every jsonb column with every kind of value
 insert into run (id, parent_run_id, project_id, type, name, created_at,
     input, output, error, params, metadata, feedback)
 select pg_temp.r((780 + n)::integer), pg_temp.r(700), pg_temp.p(1), 'llm',
@@ -380,8 +380,8 @@ values
      pg_temp.t(200), (repeat('[', 1000) || repeat(']', 1000))::jsonb,
      (repeat('{"a_b": ', 1000) || '1e-7' || repeat('}', 1000))::jsonb);
 
--- times (where a finite one meets an infinite, or is too far from another
--- for an interval, the column duration fails)
+-- times (the column duration fails for the difference of a finite and an
+-- infinite time, and for differences that are too large for an interval)
 insert into run (id, parent_run_id, project_id, type, name, created_at,
     ended_at)
 select pg_temp.r((7100 + n)::integer), pg_temp.r(700), pg_temp.p(1), 'llm',

@@ -1,5 +1,4 @@
--- The role that nginx uses: it may read what the answers come from, and
--- nothing else.
+-- The role of nginx.  It can only read the tables that the module needs.
 
 create role lunary_ro login password 'lunary'
     nosuperuser nocreatedb nocreaterole noinherit noreplication;

@@ -1,5 +1,5 @@
--- A database shaped like Lunary's: the tables and columns that the related
--- runs come from, with the indexes that matter to the planner.
+-- A schema like Lunary's: the tables, columns and indexes that the statements of
+-- the module use.
 
 create type api_key_type as enum ('public', 'private', 'org_private');
 

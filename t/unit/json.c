@@ -1,5 +1,5 @@
 
-/* text and strings: src/json/ */
+/* JSON text and strings: src/json/ */
 
 
 #include "unit.h"
@@ -114,7 +114,7 @@ static const char  *test_invalids[] = {
 };
 
 
-/* each as a key, in every way to cut the output */
+/* each as a key, with every size of the output buffers */
 
 static void
 test_keys(void)
@@ -196,7 +196,7 @@ test_invalid(void)
 }
 
 
-/* no beginning of a value in brackets is one, and none of a string */
+/* no prefix of an array, an object or a string is valid JSON */
 
 static void
 test_invalid_cut(void)
@@ -234,7 +234,7 @@ test_depth(void)
     ngx_uint_t    ok;
     unit_sink_t   in, out, expect;
 
-    /* more than the nesting whose kind is remembered */
+    /* deeper than the nesting whose kind is stored */
 
     n = 200000;
 
@@ -345,7 +345,7 @@ test_tree(u_char *p, size_t len)
 }
 
 
-/* every length of the first buffer, then buffers as small as may be */
+/* every size of the first buffer, then buffers of the smallest size */
 
 static ngx_uint_t
 test_splits(u_char *p, size_t len, unit_sink_t *expect)
@@ -415,7 +415,7 @@ test_fails(u_char *p, size_t len)
 }
 
 
-/* what is accepted of garbage is JSON; all of it stays in bounds */
+/* random bytes: accepted text is JSON, and no access is out of bounds */
 
 static void
 test_garbage(void)
@@ -554,7 +554,7 @@ test_raw(void)
 }
 
 
-/* every byte at every place of a block, then random ones */
+/* every byte at every place of a block, then random bytes */
 
 static void
 test_string(void)
@@ -641,7 +641,7 @@ test_string_splits(u_char *p, size_t len)
 }
 
 
-/* JSON as PostgreSQL writes it, now and then with other space */
+/* JSON as PostgreSQL writes it, sometimes with other white space */
 
 static void
 test_generate(unit_sink_t *sink, ngx_uint_t depth)
@@ -694,7 +694,7 @@ test_generate(unit_sink_t *sink, ngx_uint_t depth)
 }
 
 
-/* keys begin in a letter for their place, so no two in an object are equal */
+/* the first letter of a key is its place, so all keys of an object differ */
 
 static void
 test_generate_string(unit_sink_t *sink, ngx_uint_t key)

@@ -1,5 +1,5 @@
 
-/* tokens of sessions: src/http/ngx_http_lunary_jwt.c */
+/* session tokens: src/http/ngx_http_lunary_jwt.c */
 
 
 #include "unit.h"
@@ -31,7 +31,7 @@ typedef struct {
 } test_json_t;
 
 
-/* parts of a token as they are written, signed as they are */
+/* the encoded parts of a token, signed unchanged */
 
 typedef struct {
     const char             *name;
@@ -336,7 +336,7 @@ test_texts(void)
 }
 
 
-/* what is around a good token, or left out of it */
+/* additions to a good token, and omissions */
 
 static void
 test_parts(void)
@@ -405,7 +405,7 @@ test_signatures(void)
     ngx_memset(dot + 1, '_', 43);
     test_is(text, len, INVALID, "bits left over in the signature");
 
-    /* of the right bytes another text, whose last two bits are not zero */
+    /* the right bytes as another text, whose last two bits are not zero */
 
     len = test_token(HEADER, PAYLOAD, text);
     text[len - 1] = test_digits[strchr(test_digits, text[len - 1])
@@ -414,7 +414,7 @@ test_signatures(void)
 }
 
 
-/* signed as the header says */
+/* signed with the algorithm of the header */
 
 static void
 test_algorithms(void)
@@ -444,7 +444,7 @@ test_algorithms(void)
 }
 
 
-/* secrets of each length, by OpenSSL's own HMAC() */
+/* secrets of each length, compared with OpenSSL's HMAC() */
 
 static void
 test_keys(void)
@@ -500,7 +500,7 @@ test_lengths(void)
 
     longest = 0;
 
-    /* the parts cannot be of any length, so that it may stay below */
+    /* not every length is possible, so it may be less */
 
     for (n = 5900; n < 6100; n++) {
         (void) snprintf(payload, sizeof(payload), "{" ID "," EXP ",\"x\":\"%*s"
@@ -579,7 +579,7 @@ test_times(void)
 }
 
 
-/* each bit, each digit, each byte more or less, and each beginning */
+/* each bit and digit changed, each byte added or removed, each prefix */
 
 static void
 test_changes(void)
@@ -622,7 +622,7 @@ test_changes(void)
 }
 
 
-/* parts of good tokens, put together in another way */
+/* parts of good tokens in other combinations */
 
 static void
 test_swaps(void)
@@ -727,7 +727,7 @@ test_bytes(void)
                               : test_digits[unit_random(64)];
         }
 
-        /* most are of three parts, the last as long as a signature */
+        /* most have three parts, the last as long as a signature */
 
         if (i & 6) {
             dots[0] = text + unit_random(len - 45);
@@ -743,7 +743,7 @@ test_bytes(void)
 }
 
 
-/* JSON of any bytes, well signed: whatever is read in it is not two things */
+/* random JSON with a good signature: two parsers read the same */
 
 static void
 test_signed(void)
@@ -800,7 +800,7 @@ test_encode(const void *p, size_t len, char *text)
 }
 
 
-/* adds a dot and the signature of all before; returns the new length */
+/* appends a dot and the signature; returns the new length */
 
 static size_t
 test_sign(const EVP_MD *md, const char *secret, char *text, size_t len)

@@ -19,7 +19,7 @@ typedef struct {
 } test_key_t;
 
 
-/* what nginx has, as little of it as is needed */
+/* the parts of nginx that are needed, simplified */
 
 volatile ngx_msec_t  ngx_current_msec;
 ngx_uint_t           ngx_pagesize = TEST_PAGE;
@@ -57,7 +57,7 @@ ngx_slab_calloc(ngx_slab_pool_t *pool, size_t size)
 }
 
 
-/* not SHA-1, but as good for this: each bit of the input changes them all */
+/* not SHA-1, but each bit of the input changes all bits of the digest */
 
 void
 ngx_sha1_init(ngx_sha1_t *ctx)
@@ -169,7 +169,7 @@ test_keep(test_key_t *key)
 }
 
 
-/* how many keys open another project than their own */
+/* the number of keys with access to another project */
 
 static ngx_uint_t
 test_wrong(void)
@@ -251,7 +251,7 @@ test_age(void)
 }
 
 
-/* what differs in the type, the database, or a byte is something else */
+/* another type, another database or another byte is another entry */
 
 static void
 test_apart(void)
@@ -321,7 +321,7 @@ test_apart(void)
 }
 
 
-/* a write of one verdict over another, ended at each byte */
+/* one verdict is written over another, and the write stops at each byte */
 
 static void
 test_torn(void)
@@ -357,7 +357,7 @@ test_torn(void)
             break;
         }
 
-        /* whose slot it was */
+        /* the old owner of the slot */
 
         ngx_memcpy(test_memory, before, test_size);
 
@@ -406,19 +406,19 @@ test_torn_slot(u_char *slot, u_char *before, u_char *after, test_key_t *old,
 
     for (n = 0; n <= TEST_SLOT; n++) {
 
-        /* from the first byte on */
+        /* written from the first byte on */
 
         ngx_memcpy(slot, after, n);
         ngx_memcpy(slot + n, before + n, TEST_SLOT - n);
         wrong += test_torn_is(slot, before, after, old, new);
 
-        /* from the last */
+        /* written from the last byte on */
 
         ngx_memcpy(slot, before, TEST_SLOT - n);
         ngx_memcpy(slot + TEST_SLOT - n, after + TEST_SLOT - n, n);
         wrong += test_torn_is(slot, before, after, old, new);
 
-        /* in words, in any order */
+        /* written in words, in random order */
 
         for (i = 0; i < TEST_SLOT; i += 4) {
             ngx_memcpy(slot + i, unit_random(2) ? before + i : after + i, 4);
@@ -433,7 +433,7 @@ test_torn_slot(u_char *slot, u_char *before, u_char *after, test_key_t *old,
 }
 
 
-/* 1 where something is found that is not all there */
+/* returns 1 if an incomplete entry is found */
 
 static ngx_uint_t
 test_torn_is(u_char *slot, u_char *before, u_char *after, test_key_t *old,
@@ -465,7 +465,7 @@ test_garbage(void)
 
     test_init(2);
 
-    /* the header is written by the master alone, before all else */
+    /* only the master writes the header, before anything else */
 
     test_keep(&test_keys[0]);
     first = 2 * TEST_SLOT;

@@ -1,7 +1,7 @@
-# What the unit tests, the fuzzers and the microbench share: nginx's headers,
-# configured once, and the flags to compile the lowest floor of src/ with.
+# For the unit tests, the fuzzers and t/bench/writer.c: configured headers of
+# nginx, and compiler flags.
 #
-# TOP is the repository, seen from the directory of the including makefile.
+# TOP is the path of the repository from the including makefile.
 
 NGINX_SRC ?= /usr/share/nginx/src
 HEADERS   ?= $(TOP)/build/headers
@@ -21,7 +21,7 @@ AUTO       = $(TREE)/objs/ngx_auto_config.h
 LUNARY     = $(wildcard $(SRC)/*/*.h)
 
 
-# the flags that Debian builds modules with, or some like them
+# flags like those of Debian's builds
 
 $(AUTO):
 	@rm -rf $(TREE) && mkdir -p $(TREE)

@@ -1,5 +1,5 @@
 
-/* numbers: src/json/ngx_lunary_number.c */
+/* numbers: src/json/ngx_lunary_json.c */
 
 
 #include "unit.h"
@@ -167,7 +167,7 @@ test_double_random(void)
 }
 
 
-/* exactly the double, in JSON, and of no digit more than "%.17g" has */
+/* exactly the double, as JSON, with no more digits than "%.17g" */
 
 static ngx_uint_t
 test_double_back(double d)

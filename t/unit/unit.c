@@ -1,7 +1,7 @@
 
 /*
- * The harness of the unit tests and the fuzzers, and the oracles: what the
- * code under test does at speed is done here once more, as plainly as can be.
+ * The harness of the unit tests and the fuzzers, and the oracles: simple
+ * implementations of the code under test.
  */
 
 
@@ -21,7 +21,7 @@ static ngx_uint_t  unit_count;
 static ngx_uint_t  unit_failed;
 
 
-/* nginx is not linked with this */
+/* nginx is not linked with the tests */
 
 ngx_int_t
 ngx_strncasecmp(u_char *s1, u_char *s2, size_t n)
@@ -171,7 +171,7 @@ unit_more(ngx_lunary_out_t *out)
 
     if (sink->calls == sink->fail) {
 
-        /* who writes on after a failure, writes here */
+        /* the buffer for writes after a failure */
 
         sink->buffer = NULL;
         out->pos = NULL;
@@ -301,7 +301,7 @@ unit_camel_text(unit_sink_t *sink, u_char *p, size_t len)
 }
 
 
-/* one character of the key after the other, each as it is written */
+/* the characters of the key one by one, as they are written */
 
 static void
 unit_camel_key(unit_sink_t *sink, u_char *p, u_char *last)
@@ -347,7 +347,7 @@ unit_camel_key(unit_sink_t *sink, u_char *p, u_char *last)
 }
 
 
-/* its length: an escape is one, and so are the bytes of one in UTF-8 */
+/* its length: an escape counts as one, and so does a UTF-8 sequence */
 
 static size_t
 unit_char(u_char *p, u_char *last)
@@ -410,7 +410,7 @@ unit_camel_tree(json_t *json)
 }
 
 
-/* of a key without escapes; the first byte of a character is enough */
+/* for a key without escapes; only the first byte of a character matters */
 
 static char *
 unit_camel_name(const char *key)

@@ -1,8 +1,8 @@
 
 /*
- * A test is a program that prints TAP.  What it hands to the code under test
- * lies in blocks of exactly its size, so that AddressSanitizer and valgrind
- * see a byte too far; so do the buffers that the code writes to.
+ * A test is a program that prints TAP.  The input of the code under test, and
+ * the buffers it writes to, are blocks of exactly their size, so that
+ * AddressSanitizer and valgrind detect an access out of bounds.
  */
 
 
@@ -19,14 +19,14 @@
 typedef struct {
     ngx_lunary_out_t  out;
 
-    u_char           *data;         /* what was taken so far */
+    u_char           *data;         /* the output so far */
     size_t            len;
     size_t            size;
 
-    u_char           *buffer;       /* what out points to */
-    size_t            next;         /* the size of each but the first */
-    ngx_uint_t        calls;        /* of more() */
-    ngx_uint_t        fail;         /* the one that fails, from 1; or 0 */
+    u_char           *buffer;       /* the buffer of out */
+    size_t            next;         /* the size of each buffer but the first */
+    ngx_uint_t        calls;        /* number of calls of more() */
+    ngx_uint_t        fail;         /* the call that fails, from 1; or 0 */
 } unit_sink_t;
 
 
@@ -43,20 +43,20 @@ void unit_skip(const char *why);
 /* prints the plan; returns the exit code */
 int unit_done(void);
 
-/* prints the seed, which is UNIT_SEED of the environment or drawn */
+/* prints the seed: UNIT_SEED of the environment, or a random one */
 void unit_seed(void);
 uint32_t unit_random(uint32_t n);
 uint64_t unit_random64(void);
 
 void *unit_alloc(size_t size);
 
-/* a copy in a block of its own */
+/* a copy in a new block */
 u_char *unit_copy(const void *p, size_t len);
 
-/* "first" bytes to write to at first, then "next" at a time */
+/* a first buffer of "first" bytes, then buffers of "next" bytes */
 void unit_sink(unit_sink_t *sink, size_t first, size_t next);
 
-/* what was written is in data, len */
+/* the output is in data, len */
 void unit_sink_end(unit_sink_t *sink);
 void unit_sink_free(unit_sink_t *sink);
 
@@ -65,19 +65,19 @@ void unit_sink_take(unit_sink_t *sink, const void *p, size_t len);
 
 
 /*
- * JSON as jansson reads it; without a tree, "limit" says that the reason is
- * one that the writer leaves to others: UTF-8, surrogates, sizes of numbers,
- * depth, and zero bytes
+ * JSON as read by jansson.  If it returns no tree, "limit" is set for errors
+ * that the writer does not detect: UTF-8, surrogates, sizes of numbers, depth,
+ * and zero bytes
  */
 json_t *unit_load(u_char *p, size_t len, ngx_uint_t *limit);
 
-/* what the camel-caser has to give, byte by byte, for valid JSON */
+/* the expected output of the camel-caser for valid JSON */
 void unit_camel_text(unit_sink_t *sink, u_char *p, size_t len);
 
-/* the same as a tree: the oracle's own reading of the input */
+/* the same as a tree, from the oracle's own parser */
 json_t *unit_camel_tree(json_t *json);
 
-/* what the writer has to give for a string */
+/* the expected output of the writer for a string */
 void unit_string_text(unit_sink_t *sink, u_char *p, size_t len);
 
 

@@ -12,7 +12,7 @@
 /* 2000-01-01, in seconds since 1970 */
 #define TEST_EPOCH    946684800
 
-/* as the first bytes of a text[] give them */
+/* from the first bytes of a text[] */
 #define TEST_TEXT     25
 #define TEST_VARCHAR  1043
 
@@ -231,7 +231,7 @@ test_time(void)
 }
 
 
-/* the C library's calendar is as old, and knows no Julian one either */
+/* the C library also extends the Gregorian calendar to the past */
 
 static void
 test_time_random(void)
@@ -323,7 +323,7 @@ test_seconds(void)
 }
 
 
-/* the decimal point away again, the number is there to the last digit */
+/* without the decimal point all digits are the same */
 
 static void
 test_seconds_random(void)
@@ -478,7 +478,7 @@ test_array_cut(u_char *p, size_t len)
 }
 
 
-/* it may well be an array still, but then it is JSON */
+/* it may still be a valid array, but then the output is JSON */
 
 static ngx_uint_t
 test_array_flip(u_char *p, size_t len)

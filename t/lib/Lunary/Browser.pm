@@ -1,7 +1,7 @@
 package Lunary::Browser;
 
-# A headless Chromium, driven through chromedriver's own protocol (WebDriver):
-# just what the test of the demonstration's page needs.
+# A headless Chromium, controlled through chromedriver (WebDriver): the commands
+# that the tests of the pages need.
 #
 # Packages: chromium chromium-driver chromium-sandbox
 
@@ -129,7 +129,7 @@ sub js {
 }
 
 
-# the value of an expression once it is true, or undef after a while
+# waits until an expression is true and returns its value, or undef at a timeout
 sub wait_js {
     my ($self, $expression, $seconds) = @_;
 
@@ -144,7 +144,7 @@ sub wait_js {
 }
 
 
-# presses keys by name, or types text; "Shift+Tab" holds the first one
+# presses keys by name, such as "Shift+Tab", or types text
 sub keys {
     my ($self, @keys) = @_;
 
@@ -173,7 +173,7 @@ sub keys {
 }
 
 
-# a command of Chromium's own protocol
+# a command of the Chrome DevTools Protocol
 sub cdp {
     my ($self, $cmd, $params) = @_;
 

@@ -1,7 +1,7 @@
 package Lunary::Client;
 
-# An HTTP client on a plain socket.  It can leave in mid-response, read slowly
-# and send nonsense.  All waiting is done by one event loop, turn().
+# An HTTP client on a plain socket.  It can leave during a response, read slowly
+# and send invalid requests.  There is one event loop, turn().
 #
 #   my $client = Lunary::Client->new(port => 8080);
 #   my $answer = $client->get($uri, Authorization => "Bearer $key");
@@ -11,18 +11,18 @@ package Lunary::Client;
 #
 #   my @answers = await($seconds, @clients);        of several clients at once
 #
-# A response of any size, of which only length, digest and end are kept:
+# A response of any size; only its length, digest and end are stored:
 #
 #   my $in = Lunary::Client->stream(port => $port, uri => $uri, key => $key,
 #                                   version => '1.1', rcvbuf => 8192,
 #                                   each => sub { ... each piece of body ... });
 #   $in->take(50_000);                   reads so many bytes, or to the end
-#   $in->rest(rate => 2e6);              reads to the end, at this rate at most
+#   $in->rest(rate => 2e6);              reads to the end, at most at this rate
 #   $in->{length}, ->md5, {tail}, {whole}, {closed}, {header}, {over}
 #
-# Lunary::Client::Http2->stream does the same by HTTP/2.
+# Lunary::Client::Http2->stream does the same with HTTP/2.
 #
-# Many clients that each send one request, or one pipeline, after the other:
+# Many clients; each sends one request or pipeline after another:
 #
 #   crowd(port => 8080, clients => 40, seconds => 60,
 #       next => sub { return \%request, ... },   a pipeline; undef: not yet;
@@ -32,8 +32,8 @@ package Lunary::Client;
 #
 # A request is { text, method }.  With leave => 'close' or 'reset' the client
 # leaves after it has read "after" bytes and waited "wait" seconds, and the
-# answer is { left => 1 }.  With slow => $bytes it reads so many at a time.
-# After "timeout" seconds the answer is { unfinished => 1 }.
+# response is { left => 1 }.  With slow => $bytes it reads that many at a time.
+# After "timeout" seconds the response is { unfinished => 1 }.
 
 use strict;
 use warnings;
@@ -72,7 +72,7 @@ sub connect {
     my $to = Socket::pack_sockaddr_in($self->{port},
                                       Socket::inet_aton('127.0.0.1'));
 
-    # a signal interrupts connect(), but not the connecting
+    # connect() continues in the background after a signal
     if (!connect $socket, $to) {
         $! == EINTR && IO::Select->new($socket)->can_write($self->{timeout})
             && !($! = $socket->sockopt(SO_ERROR))
@@ -178,8 +178,8 @@ sub read_some {
 }
 
 
-# waits until all answers are over, and returns them; one that is not over in
-# time is returned as far as it has come
+# waits until all responses are over, and returns them; at the timeout a
+# response may be incomplete
 sub await {
     my ($seconds, @clients) = @_;
 
@@ -209,7 +209,7 @@ sub answer {
 }
 
 
-# the next answer if it is there, without waiting for it
+# the next response if it was received, without waiting
 sub ready {
     my ($self) = @_;
 
@@ -220,7 +220,7 @@ sub ready {
 
 # responses
 
-# the answer that comes next or is under way; a stream is its own
+# the current response; that of a stream is the client itself
 sub current {
     my ($self) = @_;
 
@@ -246,7 +246,7 @@ sub fields {
 }
 
 
-# moves what was received from the buffer to the answer; true if that is over
+# moves data from the buffer to the response; true if the response is over
 sub parse {
     my ($self) = @_;
 
@@ -353,7 +353,7 @@ sub request {
 }
 
 
-# sends a request, and does not wait for its answer
+# sends a request, and does not wait for its response
 sub ask {
     my ($self, $uri, %header) = @_;
 
@@ -362,7 +362,7 @@ sub ask {
 }
 
 
-# a request and its answer; the connection is kept for the next
+# sends a request and returns the response; the connection stays open
 sub exchange {
     my ($self, $method, $uri, %header) = @_;
 
@@ -377,7 +377,7 @@ sub exchange {
 }
 
 
-# whether this was the last answer on its connection
+# whether the connection ends after this response
 sub ends {
     my ($answer) = @_;
 
@@ -420,7 +420,7 @@ sub reset {
 }
 
 
-# a whole exchange by HTTP/2, by curl
+# a request and its response with HTTP/2, by curl
 sub http2 {
     my ($self, $uri, @options) = @_;
 
@@ -462,7 +462,7 @@ sub begin {
 }
 
 
-# reads once, what is there
+# reads once, without waiting
 sub some {
     my ($self, $max, $timeout) = @_;
 
@@ -473,7 +473,7 @@ sub some {
 }
 
 
-# reads until so many bytes came in all
+# reads until this number of bytes was received in total
 sub take {
     my ($self, $bytes) = @_;
 
@@ -487,7 +487,7 @@ sub take {
 }
 
 
-# reads to the end, or for so many seconds; rate: bytes per second
+# reads to the end, or for this number of seconds; rate: bytes per second
 sub rest {
     my ($self, %arg) = @_;
 
@@ -584,7 +584,7 @@ sub pace {
 }
 
 
-# hands over the answers that are complete
+# passes complete responses to "done"
 sub advance {
     my ($self, $arg) = @_;
 
@@ -626,8 +626,8 @@ sub give_up {
 }
 
 
-# the connection ends: this is the answer to the first request that has none,
-# and none was begun to those behind it
+# the connection ends: "done" gets this response for the first request, and
+# { left => 1 } for those behind it
 sub over {
     my ($self, $arg, $answer, $how) = @_;
 
@@ -653,8 +653,8 @@ sub frame {
 
 package Lunary::Client::Http2;
 
-# The stream has a window of "window" bytes.  It grows by what was read, unless
-# "hold" is set.
+# The stream has a window of "window" bytes.  It is updated after each read,
+# unless "hold" is set.
 
 use strict;
 use warnings;

@@ -1,9 +1,9 @@
 package Lunary::ConfFile;
 
-# A file of conf/ as an nginx of the tests: as it is, but for its paths,
-# addresses and ports.
+# Starts nginx with a file of conf/; only paths, addresses and ports are
+# replaced.
 #
-#   my $nginx = conf_nginx('tls.conf', qr/text/ => 'what to put there', ...);
+#   my $nginx = conf_nginx('tls.conf', qr/text/ => 'replacement', ...);
 #   $nginx->start;
 #   serves($nginx, $name); status($nginx, $name, 200);
 
@@ -21,7 +21,7 @@ use Test::More;
 our @EXPORT_OK = qw( conf_nginx serves status );
 
 
-# %with: what to put in place of what
+# %with: text => replacement
 sub conf_nginx {
     my ($name, %with) = @_;
 

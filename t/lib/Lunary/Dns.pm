@@ -1,6 +1,6 @@
 package Lunary::Dns;
 
-# A DNS server on a port of the loopback interface that knows a few names:
+# A DNS server with a few names, on a port of the loopback interface:
 #
 #   my $dns = Lunary::Dns->new('db.test' => ['127.0.0.1']);
 #   $dns->{port}; $dns->set('db.test' => ['127.0.0.2']);

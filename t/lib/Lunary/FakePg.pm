@@ -1,22 +1,22 @@
 package Lunary::FakePg;
 
-# A server that speaks PostgreSQL's protocol, well or as badly as the name of
-# the database that a client asks for says.  Data are made up: a run with a
-# few children, and every key is private.
+# A server for PostgreSQL's protocol.  The name of the database selects a mode:
+# "good", or a certain misbehaviour.  The data is a run with a few children, and
+# every key is private.
 #
 #   my $fake = Lunary::FakePg->new; $fake->start;
 #   $fake->conninfo('good'), ->conninfo('short_id'), ->conninfo('cut_17'),
 #   ->conninfo('random_4711')
 #
-# A name that ends in _xN behaves like that on its first N connections, and
-# well from then on.  What it can do: modes().
+# With a name that ends in _xN only the first N connections have that mode,
+# later ones are good.  modes() returns all modes.
 #
-# Or a test is the server itself, and says what comes when:
+# Or the test itself decides which messages are sent, and when:
 #
 #   my $fake = Lunary::FakePg->new(hook => sub {
 #       my ($one, $when, @messages) = @_;     $one->{database}, $one->{number}
 #       ...
-#       return @messages;                     what is said at once
+#       return @messages;                     sent at once
 #   });
 #   $fake->run_until(sub { ... });  $fake->write($one, @messages);
 #   $fake->reset($one);
@@ -76,8 +76,8 @@ sub ready { return ['Z', $_[0] // 'I'] }
 sub auth { return ['R', pack('N', $_[0]) . ($_[1] // '')] }
 
 
-# a row of each statement: what the columns are is the module's business, so
-# a change there fails the good mode first
+# a row of each statement; if the module's columns change, the good mode fails
+# first
 
 my $tags = pack 'N5', 1, 1, 25, 2, 1;
 
@@ -88,7 +88,7 @@ my @columns = qw( flags kind project
     user_id external_id user_created_at last_seen props parent_run_id );
 my %at = map { $columns[$_] => $_ } 0 .. $#columns;
 
-# what the credential opens, and that the run is there
+# the head: that the run exists, and the verdict on the credential
 sub head_row { return (int4(1), text('private'), uuid($Project)) }
 
 sub run_row {
@@ -142,9 +142,9 @@ sub reply {
 }
 
 
-# Misbehaviour.  A mode changes the messages of the greeting, of what prepares
-# a session, or of an answer; what it returns is messages or bytes; undef at
-# the end closes the connection.
+# Misbehaviour.  A mode changes the messages of the greeting, of the setup of a
+# session, or of a response.  It returns messages or bytes; undef at the end
+# closes the connection.
 
 # replaces the column of the second row
 sub column {
@@ -251,7 +251,7 @@ my %modes = (
     early_rows    => ['greeting', before('Z', columns(1), row(text('x'))),
                       qr/200|50[034]/],
 
-    # what prepares a session
+    # the setup of a session
     session_error => ['session', instead($error, ready()), 200],
     session_fatal => ['session', instead($fatal, undef), 503],
     session_gone  => ['session', instead(undef), 503],
@@ -268,7 +268,7 @@ my %modes = (
     probe_copy    => ['probe', instead(['H', pack('Cnn', 0, 1, 0)], ready()),
                       qr/50[034]/],
 
-    # values of an answer
+    # values of a response
     short_id      => ['answer', column(id => text('abc')), 500],
     long_id       => ['answer', column(id => text('a' x 17)), 500],
     no_id         => ['answer', column(id => null()), 500],
@@ -322,7 +322,7 @@ my %modes = (
     project_none  => ['answer', column(project => null()), 500],
     project_short => ['answer', column(project => text('x')), 500],
 
-    # what HEAD is answered from
+    # the row for HEAD
     exists_good   => ['answer', sub { @_ }, 200],
     exists_key    => ['answer', column(kind => null()), 401],
     exists_public => ['answer', column(kind => text('public')), 401],
@@ -330,7 +330,7 @@ my %modes = (
     exists_not    => ['answer', column(flags => null()), 404],
     exists_wide   => ['answer', column(flags => text('tt')), 500],
 
-    # shapes of an answer
+    # shapes of a response
     fewer_columns => ['answer', sub { map { $_->[0] eq 'T' ? columns(3)
                       : $_->[0] eq 'D' ? row(map { text('x') } 1 .. 3)
                       : $_ } @_ }, 500],
@@ -431,7 +431,7 @@ my %modes = (
     forgotten     => ['answer', instead(failure('ERROR', '26000', 'what'),
                       ready()), 500],
 
-    # in the middle of an answer that has begun: 200, but cut
+    # after the response to the client has begun: 200, but cut
     rows_then_gone => ['answer', sub { many(sub { undef }, @_) }, 'cut'],
     rows_then_error => ['answer', sub { many(sub { ($error, ready()) }, @_) },
                       'cut'],
@@ -457,18 +457,18 @@ sub modes {
     return map { [$_, $modes{$_}[2]] } sort keys %modes;
 }
 
-# random damage to the messages of a greeting, a session or an answer
+# random damage to the messages of a greeting, a session or a response
 
 sub damage {
     my ($state, $when, @messages) = @_;
 
     my $next = sub {
-        # a generator of our own, so that a number says it all everywhere
+        # our own generator, so that a seed has the same results everywhere
         $state->{seed} = ($state->{seed} * 1103515245 + 12345) & 0x7fffffff;
         return ($state->{seed} >> 8) % $_[0];
     };
 
-    # or few would ever come to an answer
+    # otherwise few sessions would get to a response
     return @messages if $next->(8) > ($when eq 'answer' ? 5 : 0);
 
     for (1 .. 1 + $next->(3)) {
@@ -578,7 +578,7 @@ sub serve {
 }
 
 
-# what the function returned, or nothing if it was not true in time
+# the result of the function, or nothing at the timeout
 sub run_until {
     my ($self, $check, $seconds) = @_;
 
@@ -787,7 +787,7 @@ sub write {
 }
 
 
-# the bytes of a good session, for those who cut it
+# the bytes of a good session, for modes that cut it
 sub session_length {
     my $length = 0;
 

@@ -1,9 +1,10 @@
 package Lunary::Load;
 
-# Trees of runs to ask for, and a load of requests for them.
+# Makes trees of runs, and sends requests for them.
 #
-# The load is sent at a steady rate by a process of its own, while the test
-# restarts, reloads and kills.  Every answer is compared with the expected one.
+# Another process sends the requests at a constant rate, while the test
+# restarts, reloads and kills.  Each response is compared with the expected
+# one.
 #
 #   my $load = Lunary::Load->start(port => $port, rate => 100, seconds => 8,
 #                                  answers => { $uri => $body, ... },
@@ -12,8 +13,8 @@ package Lunary::Load;
 #   my $result = $load->finish;            or $load->stop, before its end
 #   $result->{sent}, {status}{200}, {wrong} (texts), {slowest} (seconds)
 #
-# With leave => 0.5 that part of the clients leaves at a random moment of the
-# first "stay" seconds, with a FIN or a RST.
+# With leave => 0.5 half of the clients leave at a random moment of the first
+# "stay" seconds, with a FIN or a RST.
 
 use strict;
 use warnings;
@@ -76,7 +77,7 @@ sub finish {
 }
 
 
-# sends no more requests, and waits for the answers to those sent
+# stops sending, and waits for the responses to the requests that were sent
 sub stop {
     my ($self) = @_;
 
@@ -158,7 +159,7 @@ sub wrong {
     my ($status, $refusals) = ($answer->{status}, $arg->{refusals});
     my $expected = $arg->{answers}{ $request->{uri} };
 
-    return 'no answer' if $answer->{unfinished};
+    return 'no response' if $answer->{unfinished};
     return "cut ($answer->{closed}, status $status)" if !$answer->{whole};
 
     return $refusals && $status =~ $refusals ? undef : "status $status"
@@ -169,13 +170,13 @@ sub wrong {
 }
 
 
-# the result in one line
+# a summary of the result in one line
 sub whole {
     my ($result) = @_;
 
     my @times = sort { $a <=> $b } @{ $result->{times} // [] };
 
-    return sprintf '%d answers (%s), %d left, p50 %.3f s, p99 %.3f s,'
+    return sprintf '%d responses (%s), %d left, p50 %.3f s, p99 %.3f s,'
                    . ' slowest %.3f s',
         $result->{sent} // 0, join(', ', map { "$_: $result->{status}{$_}" }
                                    sort keys %{ $result->{status} // {} }),
@@ -184,8 +185,7 @@ sub whole {
 }
 
 
-# a server for large trees, without the indexes that are not needed to find a
-# run
+# a server for large trees, with only those indexes that the queries need
 sub big_pg {
     my (%conf) = @_;
 
@@ -204,8 +204,9 @@ sub big_pg {
 }
 
 
-# Makes a tree: "runs" runs, with inputs of "bytes" bytes; run n has the number
-# first + n.  Shapes: bushy (three children each), wide, deep.  Returns the URI.
+# Makes a tree of "runs" runs with inputs of "bytes" bytes; run n has the
+# number $first + n.  Shapes: bushy (three children each), wide, deep.  Returns
+# the URI.
 sub grow {
     my ($pg, $first, %arg) = @_;
 
@@ -231,7 +232,7 @@ from generate_series(0, ? - 1) n}, $arg{runs} // 1);
 }
 
 
-# makes trees whose answers are of about so many bytes: their numbers
+# makes trees with responses of about "bytes" bytes, and returns their numbers
 sub trees {
     my ($pg, %arg) = @_;
 
@@ -247,7 +248,7 @@ sub trees {
 }
 
 
-# from now on nginx's role waits so many seconds when it reads this run
+# from now on nginx's role waits this number of seconds when it reads the run
 sub slow {
     my ($pg, %seconds) = @_;
 
@@ -278,7 +279,7 @@ end $$});
 }
 
 
-# asks for each run once, and compares the answer with the oracle's:
+# requests each run once, compares the response with the oracle's, and returns
 # { uri => body }
 sub expected {
     my ($port, $pg, @numbers) = @_;
@@ -304,7 +305,7 @@ sub expected {
 }
 
 
-# a test that passes if the function returns something true in time
+# a test that passes if the function returns true in time
 sub soon(&$$) {
     my ($check, $timeout, $name) = @_;
 
@@ -312,7 +313,7 @@ sub soon(&$$) {
 }
 
 
-# the pid of the worker of an nginx that may just have been started
+# the pid of nginx's worker; waits until it is started
 sub worker {
     my ($nginx) = @_;
 
@@ -320,7 +321,7 @@ sub worker {
 }
 
 
-# the memory of a process now, and the most that it has had, in bytes
+# the current and the peak memory of a process, in bytes
 sub memory { return status($_[0], 'VmRSS') }
 sub peak { return status($_[0], 'VmHWM') }
 
@@ -332,7 +333,7 @@ sub status {
 }
 
 
-# waits until all sessions of nginx are idle; false if that takes too long
+# waits until all sessions of nginx are idle; false at the timeout
 sub idle {
     my ($pg, $timeout) = @_;
 

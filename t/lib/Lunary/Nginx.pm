@@ -1,17 +1,17 @@
 package Lunary::Nginx;
 
-# An nginx outside of the frame of Test::Nginx, with master and workers: for
-# reloads, upgrades, signals and load.
+# An nginx with master and workers, without Test::Nginx: for reloads, upgrades,
+# signals and load.
 #
 #   my $nginx = Lunary::Nginx->new(http => $text, config => $text,
 #                                  workers => 2, daemon => 1);
 #   $nginx->start; $nginx->reload; $nginx->upgrade; $nginx->stop;
 #   ($status, $output) = $nginx->test;        nginx -t
 #
-# before => [...]: words of the command line before nginx's own, as unshare's.
+# before => [...]: a command that runs nginx, such as unshare.
 #
-# stop() looks through the error log for [alert], [crit] and [emerg], and for
-# what sanitizers wrote, and fails a test for each.
+# stop() fails a test for each [alert], [crit] and [emerg] in the error log, and
+# for each report of a sanitizer.
 
 use strict;
 use warnings;
@@ -63,8 +63,8 @@ sub new {
 }
 
 
-# %arg: main, events, http, server, config, workers, log_level, conf (a whole
-# file instead of all these); what was given before stays
+# %arg: main, events, http, server, config, workers, log_level, or conf (a whole
+# file instead of these); other arguments keep their values
 sub configure {
     my ($self, %arg) = @_;
 
@@ -79,7 +79,7 @@ sub configure {
                 config => '', workers => 1, log_level => 'info',
                 connections => 4096, %$self);
 
-    # the default one only root may make
+    # only root can create the default path
     $temp .= "\n    lunary_temp_path $dir/lunary_temp;"
         if $modules =~ /lunary/ && $conf{http} !~ /\blunary_temp_path\b/;
 
@@ -138,7 +138,7 @@ sub command {
 sub test {
     my ($self) = @_;
 
-    # nginx frees nothing when it refuses a configuration
+    # nginx does not free memory when it refuses a configuration
     local $ENV{ASAN_OPTIONS} = ($ENV{ASAN_OPTIONS} // '') . ':detect_leaks=0';
 
     return run_cmd($self->command('-t'));
@@ -150,7 +150,7 @@ sub start {
 
     my $out = "$self->{dir}/logs/stderr";
 
-    # one that may be upgraded must not be its parent's
+    # an nginx that can be upgraded must not be a child of the test
     my @mode = $self->{daemon} ? () : ('-g', 'daemon off;');
     my $pid = fork // die "fork: $!";
 
@@ -202,8 +202,7 @@ sub worker_pids {
 }
 
 
-# until the old workers have gone and new ones are there; false when they do
-# not go in time
+# reloads, and waits until all old workers are replaced; false at the timeout
 sub reload {
     my ($self, $timeout) = @_;
 
@@ -218,7 +217,7 @@ sub reload {
 }
 
 
-# a new binary takes over; the old one leaves
+# upgrades the binary, and waits until the old master exits
 sub upgrade {
     my ($self, $timeout) = @_;
 
@@ -256,7 +255,7 @@ sub log_since {
 }
 
 
-# asserts on the way that nothing alarming was logged
+# stops nginx and checks the error log
 sub stop {
     my ($self, $signal, $timeout) = @_;
 
@@ -270,7 +269,7 @@ sub stop {
 }
 
 
-# lines that match "allow" are expected
+# lines that match "allow" are not failures
 sub check_log {
     my ($self) = @_;
 

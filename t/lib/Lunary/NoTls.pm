@@ -1,8 +1,8 @@
 package Lunary::NoTls;
 
-# A proxy for a PostgreSQL server that breaks TLS: it accepts a request for
-# TLS, and resets the connection after the handshake has begun.  Sessions in
-# plain text are passed on.
+# A proxy that breaks TLS to a PostgreSQL server: it accepts a request for TLS,
+# and resets the connection during the handshake.  Sessions without TLS are
+# forwarded.
 #
 #   my $way = Lunary::NoTls->new($pg->{port});
 #   $way->{port};
@@ -85,7 +85,7 @@ sub serve {
     while (getppid == $parent) {
         for my $socket ($select->can_read(1)) {
 
-            # it was closed together with its peer
+            # already closed together with its peer
             next if !defined fileno $socket;
 
             if ($socket == $listen) {
@@ -187,7 +187,7 @@ sub fill {
 }
 
 
-# the number of SYNs to the proxy that have no answer
+# the number of unanswered SYNs to the proxy
 sub asking {
     my ($self) = @_;
 

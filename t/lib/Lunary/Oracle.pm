@@ -1,15 +1,15 @@
 package Lunary::Oracle;
 
-# What the answer to a request has to be, computed a second time: in Perl,
-# from the raw tables, without anything of the module.
+# Computes the expected response a second time, in Perl, from the tables,
+# without any code of the module.
 #
 #   my $oracle = Lunary::Oracle->new($dbh);
 #   my $rows = $oracle->related($project, $root);      undef: no such run
 #   my $why = $oracle->compare($body, $rows, nulls => 1);    undef: equal
 #
-# The comparison goes token by token, so that the text of every number and
-# string of a jsonb value counts, and the order of keys, and nothing is lost
-# in a double.  Space between tokens does not count.
+# Responses are compared token by token: the text of each number and string,
+# and the order of keys.  Numbers are not converted to doubles.  Space between
+# tokens is ignored.
 
 use strict;
 use warnings;
@@ -30,7 +30,7 @@ sub new {
 }
 
 
-# the tables, read anew: other sessions may have changed them
+# reads the tables again, as other sessions may have changed them
 sub load {
     my ($self, $project) = @_;
 
@@ -39,8 +39,8 @@ sub load {
         q{select attname from pg_attribute where attrelid = 'run'::regclass
           and attnum > 0 and not attisdropped}) };
 
-    # finite times as seconds since 2000, exact to the microsecond (those
-    # since 1970 PostgreSQL rounds where the year is very far)
+    # finite times as seconds since 2000, exact to the microsecond (PostgreSQL
+    # rounds seconds since 1970 for distant years)
     my $time = sub {
         my ($column, $name) = @_;
         my $since = "($column - timestamptz '2000-01-01 00:00:00+00')";
@@ -93,13 +93,13 @@ sub forget {
 }
 
 
-# order of runs: by time, infinities at the ends, then by id
+# compares runs by time, with infinities at the ends, then by id
 sub by_time {
     my ($x, $y) = map {
         /^-inf/ ? -9e99 : /^inf/ ? 9e99 : $_
     } $_[0]{created_at}, $_[1]{created_at};
 
-    # doubles do not hold microseconds of far years
+    # doubles are too short for microseconds of distant years
     my $order = abs $x > 9e98 || abs $y > 9e98
         ? $x <=> $y : micros($x)->bcmp(micros($y));
 
@@ -119,8 +119,8 @@ sub micros {
 }
 
 
-# the rows of the answer, each a list of [field, value]; undef where there
-# is no such run
+# the rows of the response, each a list of [field, value]; undef if there is no
+# such run
 sub related {
     my ($self, $project, $root) = @_;
 
@@ -144,7 +144,7 @@ sub related {
 }
 
 
-# the ancestors, nearest first, and whether they end (are no cycle)
+# the ancestors, nearest first, and whether there is a topmost one (no cycle)
 sub ancestors {
     my ($data, $run) = @_;
 
@@ -244,7 +244,7 @@ sub messages {
 }
 
 
-# the texts of the elements of an array, or the one of another value
+# the texts of the elements of an array, or the text of another value
 sub elements {
     my ($text) = @_;
 
@@ -270,7 +270,7 @@ sub elements {
 }
 
 
-# values: undef where there is none, else [kind, what]
+# values: undef if there is none, otherwise [kind, value]
 
 sub text {
     my ($value) = @_;
@@ -335,7 +335,7 @@ sub iso {
 
     my $micros = micros($seconds);
 
-    # Math::BigInt divides towards the past
+    # Math::BigInt rounds down
     my ($millis) = $micros->copy->bdiv(1000);
     my ($secs, $ms) = $millis->bdiv(1000);
     my ($day, $second) = $secs->bdiv(86400);
@@ -353,7 +353,7 @@ sub iso {
 }
 
 
-# days since 2000 as year, month, day: counting years, not by formula
+# converts days since 2000 to year, month, day by counting years
 sub civil {
     my ($day) = @_;
 
@@ -456,12 +456,12 @@ sub unquote {
 
 # comparing
 
-# undef when the body says what the rows say, else where it first does not
+# undef if the body equals the rows, otherwise the first difference
 sub compare {
     my ($self, $body, $rows, %arg) = @_;
 
     my $text = $body;
-    return 'the answer is not UTF-8' if !utf8::decode($text);
+    return 'the response is not UTF-8' if !utf8::decode($text);
 
     my $state = { tokens => [tokens($text)], at => 0, path => '',
                   nulls => $arg{nulls} };
@@ -576,7 +576,7 @@ sub compare_all {
 }
 
 
-# the answer itself, for helpers that need one to serve or to look at
+# the response as JSON text
 sub render {
     my ($self, $rows, %arg) = @_;
 

@@ -1,7 +1,7 @@
 package Lunary::Pg;
 
-# Throwaway PostgreSQL servers: data directory, socket and port of their own,
-# never the machine's cluster.
+# Temporary PostgreSQL servers, each with its own data directory, socket and
+# port.  The machine's cluster is never used.
 #
 #   my $pg = Lunary::Pg->shared;            one for all tests
 #   my $pg = Lunary::Pg->new(conf => {...}); one for this test alone
@@ -40,7 +40,7 @@ sub bindir {
 sub as_user {
     my ($class, @cmd) = @_;
 
-    # nor should it outlive a test that was killed
+    # it ends if the test is killed
     return ('setpriv', '--pdeathsig', 'INT', '--', @cmd) if $> != 0;
 
     my $user = getpwnam('postgres') ? 'postgres' : 'nobody';
@@ -92,7 +92,7 @@ sub shared {
 }
 
 
-# what another process needs in LUNARY_PG to use this server
+# the value of LUNARY_PG with which another process uses this server
 sub handle {
     my ($self) = @_;
 
@@ -137,7 +137,7 @@ sub initdb {
 }
 
 
-# a data directory with schema, role and fixtures, made once and copied
+# a data directory with schema, role and fixtures; it is made once and copied
 sub template {
     my ($class) = @_;
 
@@ -257,7 +257,7 @@ sub reload {
 }
 
 
-# SIGSTOP for the postmaster and all that it started
+# sends SIGSTOP to the postmaster and its children
 sub freeze {
     my ($self) = @_;
 
@@ -283,7 +283,7 @@ sub pid {
 }
 
 
-# a libpq connection string; what is given wins
+# a libpq connection string; the arguments replace the defaults
 sub conninfo {
     my ($self, %arg) = @_;
 
@@ -295,7 +295,7 @@ sub conninfo {
 }
 
 
-# as a superuser; the handle is kept
+# a database handle of a superuser; it is cached
 sub dbh {
     my ($self, $dbname) = @_;
 
@@ -351,7 +351,7 @@ sub psql {
 }
 
 
-# sessions of the role that nginx uses: number, or rows with all columns
+# the number of sessions of nginx's role
 sub sessions {
     my ($self, $where) = @_;
 
@@ -360,7 +360,7 @@ sub sessions {
 }
 
 
-# the end of the server's log now, and what came since
+# the current end of the server's log, and the text since
 sub log_mark {
     my ($self) = @_;
 
@@ -375,8 +375,7 @@ sub log_since {
 }
 
 
-# statements that nginx's role ran since the mark, but for those that make a
-# session ready
+# statements of nginx's role since the mark, except for the setup of sessions
 sub statements_since {
     my ($self, $mark) = @_;
 
@@ -386,7 +385,7 @@ sub statements_since {
 }
 
 
-# a streaming standby of this server, running
+# starts a streaming standby of this server
 sub standby {
     my ($self, %conf) = @_;
 
@@ -413,7 +412,7 @@ sub standby {
 }
 
 
-# waits until the standby has all that this server wrote
+# waits until the standby has replayed the WAL of this server
 sub catch_up {
     my ($self, $standby) = @_;
 

@@ -1,10 +1,10 @@
 package Lunary::PgBouncer;
 
-# A PgBouncer before one of the test's servers.
+# A PgBouncer for a server of the test.
 #
 #   my $bouncer = Lunary::PgBouncer->new($pg, mode => 'transaction');
 #   $bouncer->conninfo; $bouncer->stop;
-#   Lunary::PgBouncer->carries_statements   "max_prepared_statements" is known
+#   Lunary::PgBouncer->carries_statements   it has "max_prepared_statements"
 #
 # Packages: pgbouncer
 

@@ -1,8 +1,8 @@
 package Test::Nginx::Socket;
 
 # The part of Test::Nginx::Socket that the tests use, for machines without it.
-# Each block of a test file starts nginx, sends its requests, and compares
-# responses and logs with what the block expects.
+# For each block of a test file it starts nginx, sends the requests, and
+# compares responses and logs with the sections of the block.
 #
 # Sections: http_config, config, user_files, request, pipelined_requests,
 # raw_request, more_headers, timeout, ignore_response, error_code,
@@ -49,7 +49,7 @@ sub add_response_body_check ($) { push @body_checks, shift }
 sub run_tests () {
     my $seed = $ENV{TEST_NGINX_SEED} || int rand 1_000_000;
 
-    # only what nginx and the tests put there is removed
+    # removes only files of nginx and the tests
     remove_tree(map { "$root/$_" } qw( html logs ), glob("$root/*_temp"));
     mkdir $root;
 
@@ -102,7 +102,7 @@ sub run_block {
 }
 
 
-# (number of tests to skip, why), or nothing; "4: < 1.23.0"
+# (number of tests to skip, reason), or nothing; skip_nginx is "4: < 1.23.0"
 sub skipped {
     my ($block) = @_;
 
@@ -135,7 +135,7 @@ sub write_user_files {
 
 # requests
 
-# [text, methods of its requests] of each connection
+# for each connection [text, methods of its requests]
 sub requests_of {
     my ($block) = @_;
 
@@ -228,7 +228,7 @@ sub check_response {
 
     my $name = $block->name;
 
-    # what a section expects of this response
+    # the value of a section for this response
     my $get = sub {
         my $section = shift;
         my $value = $block->$section;
@@ -314,8 +314,8 @@ sub found {
 }
 
 
-# waits for the lines that are expected, and asserts that they come and that
-# others do not
+# waits for the wanted lines; asserts that they are logged, and that unwanted
+# lines are not
 sub check_log {
     my ($name, $file, $wanted, $unwanted, $from) = @_;
 

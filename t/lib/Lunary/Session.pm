@@ -1,12 +1,12 @@
 package Lunary::Session;
 
-# Tokens as Lunary's backend gives them to its dashboard.
+# Session tokens as made by Lunary's backend.
 #
 #   my $token = token(secret => $secret, claims => { exp => time + 60 });
 #   my $token = token(secret => $secret, header => '{"alg":"none"}',
 #                     payload => '{}');
 #
-# Header and payload are JSON text; claims are put over the usual ones.
+# Header and payload are JSON text; "claims" are added to the usual claims.
 
 use strict;
 use warnings;

@@ -1,7 +1,7 @@
 package Lunary::System;
 
-# What the tests want of the system: temporary directories, free ports,
-# waiting for an event, running a command.
+# System functions for the tests: temporary directories, free ports, waiting for
+# an event, running a command.
 
 use strict;
 use warnings;
@@ -23,16 +23,16 @@ our @EXPORT_OK = qw( alive background children free_port kill_wait patience
 my (@dirs, %ports, @background);
 my $owner = $$;
 
-# other users' servers read what is made here
+# servers of other users read these files
 umask 022;
 
 
-# a test that is told to end stops its servers and removes its directories:
-# what is to be done at the end of a process is done by exit()
+# on a signal a test stops its servers and removes its directories: exit() runs
+# the END blocks
 for my $signal (qw( INT TERM HUP )) {
     $SIG{$signal} = sub {
         if ($$ == $owner) {
-            # a second one would end what the first one ends
+            # a second signal would interrupt the END blocks
             $SIG{$_} = 'IGNORE' for qw( INT TERM HUP );
             exit 1;
         }
@@ -49,8 +49,8 @@ sub project_dir {
 }
 
 
-# where temporary directories are made: /tmp, where the path of a socket would
-# be too long in TMPDIR, or the user that PostgreSQL runs as may not enter it
+# the directory for temporary directories: /tmp, if the path of a socket would
+# be too long in TMPDIR, or if PostgreSQL's user has no access to it
 sub tmp_base {
     my $base = abs_path($ENV{LUNARY_TMP} // $ENV{TMPDIR} // '/tmp') // '';
 
@@ -64,7 +64,7 @@ sub tmp_base {
 }
 
 
-# a directory that other users may enter, gone when this process ends
+# a directory with access for other users; it is removed when this process ends
 sub tmpdir {
     my ($name) = @_;
 
@@ -77,8 +77,8 @@ sub tmpdir {
 }
 
 
-# below those that the system gives to clients: one that is free for a moment,
-# while its server is restarted, must not become a client's
+# a port below the range that the system uses for clients, so that no client
+# gets the port of a server that is being restarted
 sub free_port {
     my ($low) = read_file('/proc/sys/net/ipv4/ip_local_port_range')
                 =~ /^(\d+)/;
@@ -99,14 +99,14 @@ sub free_port {
 }
 
 
-# times within which something has to be over are this many times as long
-# where nginx runs slower than it does for its users; t/run says how much
+# the factor for timeouts if nginx runs under a sanitizer or valgrind; t/run
+# sets it
 sub patience {
     return $ENV{LUNARY_PATIENCE} || 1;
 }
 
 
-# polls until the function returns something true, and returns that
+# calls the function until it returns true, and returns its value
 sub wait_until(&;$$) {
     my ($check, $timeout, $what) = @_;
 
@@ -190,7 +190,7 @@ sub children {
 }
 
 
-# a zombie that waits for its parent is gone
+# a zombie is not alive
 sub alive {
     my ($pid) = @_;
 
@@ -198,7 +198,7 @@ sub alive {
 }
 
 
-# runs the function in a process of its own, until this process ends
+# runs the function in another process, which ends with this one
 sub background(&) {
     my ($code) = @_;
 
@@ -213,7 +213,7 @@ sub background(&) {
 }
 
 
-# signals a process and waits until it is gone; kills it when it stays
+# signals a process and waits until it exits; kills it at the timeout
 sub kill_wait {
     my ($signal, $pid, $timeout) = @_;
 
@@ -222,7 +222,7 @@ sub kill_wait {
     my $gone = sub {
         return if alive($pid);
 
-        # nothing may be left of it, or its next one takes it for alive
+        # removes the zombie, which a new nginx would take for a running one
         waitpid $pid, 0;
         return 1;
     };

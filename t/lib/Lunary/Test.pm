@@ -1,25 +1,25 @@
 package Lunary::Test;
 
-# What the test files have in common.  To be used before Test::Nginx::Socket,
-# which reads its environment when it is loaded:
+# Common code of the Test::Nginx files.  It must be loaded before
+# Test::Nginx::Socket, which reads its environment when it is loaded:
 #
 #   use lib 't/lib';
 #   use Lunary::Test;
 #   use Test::Nginx::Socket;
 #   use_database();
 #
-# A block without http_config gets the test's database; one whose config has
-# no lunary_related_runs gets the usual location.  Sections of our own:
+# A block without http_config uses the test's database.  If the config has no
+# lunary_related_runs, the usual location is added.  Additional sections:
 #
 #   --- run: 101            GET of run 101 of the fixtures; also "HEAD 101"
-#   --- key: alpha          that project's key as a bearer token
-#   --- oracle: alpha 101   the answer is what the oracle says; with "nulls"
-#                           after it under lunary_null_fields include
-#   --- ids: 101 102        the runs of the answer, in order
-#   --- message: Not found  the answer is a JSON object of this message
-#   --- no_query            the database is not asked
+#   --- key: alpha          this project's key as a bearer token
+#   --- oracle: alpha 101   the response equals the oracle's; with "nulls"
+#                           after it for lunary_null_fields include
+#   --- ids: 101 102        the runs of the response, in order
+#   --- message: Not found  the response is a JSON object with this message
+#   --- no_query            no query is sent
 #
-# And in every block [alert], [crit] and [emerg] in the error log fail.
+# Each [alert], [crit] and [emerg] in the error log is a failure.
 
 use strict;
 use warnings;
@@ -54,7 +54,7 @@ BEGIN {
     $ENV{TEST_NGINX_LOAD_MODULES}
         //= project_dir() . '/build/ngx_http_lunary_module.so';
 
-    # libpq would heed them, and nginx take it for sockets to inherit
+    # libpq reads PG*, and nginx reads inherited sockets from NGINX
     delete @ENV{'NGINX', grep { /^PG(?!_BINDIR)/ } keys %ENV};
 }
 
@@ -113,7 +113,7 @@ sub prepare {
                       "lunary_database \"$ENV{TEST_NGINX_CONNINFO}\";\n")
         if !defined $block->http_config;
 
-    # the default one only root may make
+    # only root can create the default path
     $block->set_value('http_config', $block->http_config
                                      . "lunary_temp_path lunary_temp;\n")
         if $block->http_config !~ /\blunary_temp_path\b/;
@@ -146,8 +146,8 @@ EOF_CONFIG
 }
 
 
-# adds the alarming levels to what must not be in the error log, but for
-# those that the block expects or names itself
+# adds [alert], [crit] and [emerg] to no_error_log, except for levels that the
+# block uses itself
 sub forbid {
     my ($block) = @_;
 
@@ -209,8 +209,8 @@ sub check {
 }
 
 
-# to be called when Test::Nginx::Socket is loaded: starts the database, and
-# makes the sections above work
+# called after Test::Nginx::Socket is loaded: starts the database, and
+# implements the sections above
 sub use_database {
     pg();
 

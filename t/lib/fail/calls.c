@@ -1,7 +1,7 @@
 
 /*
- * For LD_AUDIT: what the module calls in nginx, libpq and the C library, and
- * what may refuse it.  A pool that has room left would else never do.
+ * For LD_AUDIT: makes calls of the module to nginx, libpq and the C library
+ * fail.  Otherwise ngx_palloc() would never fail in a pool with free space.
  */
 
 
@@ -11,7 +11,7 @@
 #include "fail.h"
 
 
-/* the name, and what it returns where it fails */
+/* the name, and the return value of a failure */
 
 #define CALLS(X)                                                              \
     X(ngx_palloc, 0)                                                          \

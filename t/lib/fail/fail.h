@@ -1,15 +1,15 @@
 
 /*
- * What lets a call fail, by its number.  The file named in LUNARY_ALLOC is
- * shared with the test:
+ * Makes a call fail, by its number.  The file named in LUNARY_ALLOC is shared
+ * with the test:
  *
- *   pid     the process that is meant; 0: none, -n: any but n
- *   but     nor this one
- *   kind    what may fail
- *   count   its calls since this was set to 0
- *   fail    the one that fails; 0: none
- *   last    the one after which all is well again: fail..last fail
- *   failed  how many did
+ *   pid     the process whose calls fail; 0: none, -n: all except n
+ *   but     another excepted process
+ *   kind    the kind of calls
+ *   count   the number of calls since it was set to 0
+ *   fail    the first call that fails; 0: none
+ *   last    the last call that fails
+ *   failed  the number of calls that failed
  */
 
 
@@ -25,10 +25,10 @@
 #include <unistd.h>
 
 
-#define FAIL_MEMORY  0      /* of the C library */
-#define FAIL_CALL    1      /* of the module, into nginx and libraries */
+#define FAIL_MEMORY  0      /* allocations of the C library */
+#define FAIL_CALL    1      /* calls of the module to nginx and libraries */
 #define FAIL_EPOLL   2
-#define FAIL_SEND    3      /* for now, to PostgreSQL by its local socket */
+#define FAIL_SEND    3      /* EAGAIN of the socket to PostgreSQL */
 
 
 typedef struct {

@@ -1,5 +1,5 @@
 
-/* preloaded into nginx: memory that cannot be had, events, a full socket */
+/* preloaded into nginx: failures of allocations, events and send() */
 
 
 #include <sys/epoll.h>
@@ -48,7 +48,7 @@ posix_memalign(void **p, size_t alignment, size_t size)
 }
 
 
-/* to take an event back always goes well */
+/* removing an event never fails */
 
 int
 epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)

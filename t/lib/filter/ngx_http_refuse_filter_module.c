@@ -1,11 +1,11 @@
 
 /*
- * A filter for tests, which refuses a response as a firewall does:
+ * A filter for tests that refuses responses, like a web application firewall:
  *
  *     refuse_filter header    sends a 403 instead of the header
  *     refuse_filter error     fails at the last buffer of the body
  *     refuse_filter finalize  finalizes the request with 403 when the last
- *                             buffer of the body comes
+ *                             buffer of the body arrives
  *     refuse_filter clear     clears Cache-Control, as header filters do
  */
 
@@ -77,7 +77,7 @@ ngx_module_t  ngx_http_refuse_filter_module = {
 };
 
 
-/* what nginx looks up in a dynamic module */
+/* the symbols that nginx looks up in a dynamic module */
 
 ngx_module_t  *ngx_modules[] = { &ngx_http_refuse_filter_module, NULL };
 char          *ngx_module_names[] = { "ngx_http_refuse_filter_module", NULL };

@@ -1,8 +1,7 @@
 package Test::Nginx::Socket;
 
-# The tests are written for Test::Nginx::Socket.  Where it is installed (or
-# PERL5LIB leads to it) this file steps aside and loads it; where it is not,
-# Lunary::Runner serves in its place.
+# The tests are written for Test::Nginx::Socket.  If it is installed (or found by
+# PERL5LIB), this file loads it, otherwise Lunary::Runner.
 
 use strict;
 use warnings;
