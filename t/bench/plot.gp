@@ -29,7 +29,7 @@ set yrange [0:*]
 set key bottom right
 
 plot 1 notitle lw 1 lc rgb "#666666", \
-     dir . "/plot.tsv" using 1:($4/$3) title "module's query, pgbench" \
+     dir . "/plot.tsv" using 1:5 title "module's query, pgbench" \
          lw 2 pt 7 lc rgb "#336791", \
-     "" using 1:($4/$2) title "plain query, pgbench" \
+     "" using 1:6 title "plain query, pgbench" \
          lw 2 pt 5 lc rgb "#999999"
