@@ -264,35 +264,6 @@ is $browser->js('return ' . said('Requests')), $latest, 'then the latest';
 
 # colours, and a phone
 
-my $contrast = <<'JS';
-    const canvas = document.createElement('canvas').getContext('2d');
-    const rgb = c => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = c;
-        canvas.fillRect(0, 0, 1, 1);
-        return [...canvas.getImageData(0, 0, 1, 1).data]; };
-    const light = c => c.slice(0, 3).map(x => x / 255).map(
-        x => x <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4)
-        .reduce((s, x, i) => s + x * [.2126, .7152, .0722][i], 0);
-    const bad = {};
-    const walk = document.createTreeWalker(document.body,
-                                           NodeFilter.SHOW_TEXT);
-    while (walk.nextNode()) {
-        const e = walk.currentNode.parentElement;
-        if (!walk.currentNode.data.trim() || e.closest('script, style'))
-            continue;
-        let b = e, back;
-        do { back = rgb(getComputedStyle(b).backgroundColor); }
-        while (back[3] < 255 && (b = b.parentElement));
-        const style = getComputedStyle(e);
-        const [x, y] = [light(rgb(e.closest('svg') ? style.fill
-                                                   : style.color)),
-                        light(back)];
-        const ratio = (Math.max(x, y) + .05) / (Math.min(x, y) + .05);
-        if (ratio < 4.5)
-            bad[e.tagName + '.' + e.className] = ratio.toFixed(2);
-    }
-    return bad;
-JS
-
 # the picture
 sub picture {
     my ($name, $width, $height) = @_;
@@ -310,7 +281,7 @@ sub picture {
 for my $scheme (qw( light dark )) {
     $browser->cdp('Emulation.setEmulatedMedia', { features => [
         { name => 'prefers-color-scheme', value => $scheme } ] });
-    is_deeply $browser->js($contrast), {}, "contrast, $scheme";
+    is_deeply $browser->contrast('script, style'), {}, "contrast, $scheme";
     picture($scheme eq 'light' ? '' : "-$scheme", 1280, 860);
 }
 

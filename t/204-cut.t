@@ -7,7 +7,7 @@ use strict;
 use warnings;
 
 use lib 't/lib';
-use Lunary::Load qw( big_pg grow idle );
+use Lunary::Load qw( big_pg grow idle late_users );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( free_port read_file run_cmd wait_until write_file );
@@ -19,28 +19,12 @@ my $pg = big_pg();
 my $uri = grow($pg, 2_000_000, runs => 1500, bytes => 6000);
 my $small = grow($pg, 1_000_000, runs => 10);
 
-# the last run's user makes PostgreSQL wait or fail
-$pg->do(q{insert into external_user (id, project_id, external_id)
-          values (900, ?, 'late')}, project('alpha'));
-$pg->do(q{create function late(bigint) returns boolean language plpgsql as $$
-begin
-    if $1 = 900 then
-        perform pg_sleep(30);
-    elsif $1 = 901 then
-        perform 1 / 0;
-    elsif $1 = 902 then
-        raise sqlstate '57014';
-    end if;
-    return true;
-end $$});
-$pg->do(q{create policy late on external_user using (late(id))});
-$pg->do(q{alter table external_user enable row level security});
+late_users($pg);
 
+# the last run's user makes PostgreSQL wait or fail
 sub last_user {
     my ($n) = @_;
 
-    $pg->do(q{insert into external_user (id, project_id) values (?, ?)
-              on conflict do nothing}, $n, project('alpha'));
     $pg->do(q{update run set external_user_id = ? where id = ?}, $n,
             run_id(2_001_499));
 }

@@ -10,7 +10,7 @@ use warnings;
 use lib 't/lib';
 use Lunary::Client;
 use Lunary::Filter;
-use Lunary::Load qw( big_pg grow idle );
+use Lunary::Load qw( big_pg grow idle late_users );
 use Lunary::Nginx;
 use Lunary::Test;
 use Lunary::System qw( free_port read_file wait_until write_file );
@@ -23,19 +23,9 @@ my $pg = big_pg();
 my $uri = grow($pg, 2_000_000, runs => 1000, bytes => 6000);
 my $small = grow($pg, 1_000_000, runs => 10);
 
-# PostgreSQL stops at the last run, as reading its user is slow
-$pg->do(q{insert into external_user (id, project_id, external_id)
-          values (900, ?, 'late')}, project('alpha'));
-$pg->do(q{create function late(bigint) returns boolean language plpgsql as $$
-begin
-    if $1 = 900 then
-        perform pg_sleep(30);
-    end if;
-    return true;
-end $$});
-$pg->do(q{create policy late on external_user using (late(id))});
-$pg->do(q{alter table external_user enable row level security});
+late_users($pg);
 
+# PostgreSQL stops at the last run, as reading its user is slow
 sub stop_at_last {
     my ($stop) = @_;
 

@@ -30,8 +30,8 @@ use POSIX ();
 use Test::More ();
 use Time::HiRes qw( sleep time );
 
-our @EXPORT_OK = qw( big_pg expected grow idle memory peak slow soon trees
-                     whole worker $related );
+our @EXPORT_OK = qw( big_pg expected grow idle late_users memory peak slow soon
+                     trees whole worker $related );
 
 our $related = <<'EOF_CONFIG';
         location ~ "^/v1/runs/(?<run_id>[^/]+)/related$" {
@@ -276,6 +276,31 @@ end $$});
         $pg->do(q{create policy slow_run on run using (slow_run(id))});
         $pg->do(q{alter table run enable row level security});
     }
+}
+
+
+# Reading a user with one of these ids waits 30 s (900), fails (901) or is
+# cancelled (902); 903 is an ordinary user
+sub late_users {
+    my ($pg) = @_;
+
+    $pg->do(q{insert into external_user (id, project_id, external_id)
+              select n, ?, 'late' from generate_series(900, 903) n},
+            project('alpha'));
+    $pg->do(q{
+create function late(bigint) returns boolean language plpgsql as $$
+begin
+    if $1 = 900 then
+        perform pg_sleep(30);
+    elsif $1 = 901 then
+        perform 1 / 0;
+    elsif $1 = 902 then
+        raise sqlstate '57014';
+    end if;
+    return true;
+end $$});
+    $pg->do(q{create policy late on external_user using (late(id))});
+    $pg->do(q{alter table external_user enable row level security});
 }
 
 
