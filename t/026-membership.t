@@ -168,12 +168,17 @@ is(ask(session(1), 'x', $alpha)->{status}, 404, 'an id that is no UUID: 404');
 my $tagged = ask(session(1), 101, $alpha, at => '/etag');
 my $etag = $tagged->{header}{etag};
 
-like($etag, qr{^W/"}, 'an ETag');
 is($tagged->{body}, $as_key->{body}, 'a run with an ETag');
 is($etag, ask(key('alpha'), 101, undef, at => '/etag')->{header}{etag},
    'the ETag of a key');
-is(ask(session($_), 101, $alpha, at => '/etag', etag => $etag)->{status},
-   304, "304: $roles{$_}") for sort keys %roles;
+
+SKIP: {
+    skip 'no validators', 1 + keys %roles if !$pg->has_validators;
+
+    like($etag, qr{^W/"}, 'an ETag');
+    is(ask(session($_), 101, $alpha, at => '/etag', etag => $etag)->{status},
+       304, "304: $roles{$_}") for sort keys %roles;
+}
 
 unauthorized(ask(session($_), 101, $alpha, at => '/etag', etag => $etag),
              "If-None-Match: account $_") for 6, 10, 11, 999;

@@ -57,8 +57,7 @@ sub tag {
 }
 
 
-# validators need PostgreSQL 15
-if ($pg->value(q{show server_version_num}) < 150000) {
+if (!$pg->has_validators) {
     my $answer = get('on', 101, 'If-None-Match' => '*');
 
     is($answer->{status}, 200, 'PostgreSQL 14 and older: status');

@@ -263,7 +263,7 @@ ok $client->get("$uri$in_alpha", Authorization => 'Bearer '
 
 # a conditional request
 
-for my $as (\@bearer, \@session) {
+for my $as ($pg->has_validators ? (\@bearer, \@session) : ()) {
     for my $encoding ([], ['Accept-Encoding' => 'gzip']) {
         my @ask = ("$uri$in_alpha", @$as, @page, @$encoding);
         my $etag = $client->get(@ask)->{header}{etag} // '';

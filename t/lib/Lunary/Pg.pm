@@ -331,6 +331,14 @@ sub value {
 }
 
 
+# validators need PostgreSQL 15
+sub has_validators {
+    my ($self) = @_;
+
+    return $self->value('show server_version_num') >= 150000;
+}
+
+
 sub psql_file {
     my ($self, @files) = @_;
 
