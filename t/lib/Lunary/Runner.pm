@@ -59,7 +59,7 @@ sub run_tests () {
 
     write_file("$root/html/index.html", 'It works!');
 
-    (run_cmd(Lunary::Nginx::binary(), '-V'))[1] =~ m{/(\d+)\.(\d+)\.(\d+)}
+    (run_cmd(Lunary::Nginx::binary(), '-V'))[1] =~ m{nginx/(\d+)\.(\d+)\.(\d+)}
         or die "nginx has no version\n";
     $nginx_version = sprintf '%d.%03d%03d', $1, $2, $3;
 
