@@ -6,6 +6,7 @@ use warnings;
 
 use lib 't/lib';
 use Lunary::Nginx;
+use Lunary::System qw( run_cmd );
 use Lunary::Test;
 use Test::More;
 
@@ -219,12 +220,15 @@ for my $block ('if ($arg_x) { proxy_pass http://127.0.0.1:1; }',
 }
 
 
-# in a location
+# in a location; Tengine has a resolver of its own, from /etc/resolv.conf
+
+my $resolves = (run_cmd(Lunary::Nginx::binary(), '-V'))[1] =~ /^Tengine/m;
 
 for (['lunary_related_runs;', qr/invalid number of arguments/],
      ['lunary_related_runs a b;', qr/invalid number of arguments/],
      ['lunary_related_runs a; lunary_related_runs b;', qr/duplicate/],
      ['lunary_related_runs $arg_id;', qr/lunary_database/],
+     $resolves ? () :
      ['lunary_database "host=no-such-name.invalid"; lunary_related_runs a;',
       qr/no-such-name/],
      ['lunary_database "host=/x"; lunary_related_runs $no_such_variable;',

@@ -103,6 +103,7 @@ events {
 http {
     access_log $dir/logs/access.log;
     default_type text/plain;
+    variables_hash_max_size 2048;
     $temp
 $conf{http}
 
