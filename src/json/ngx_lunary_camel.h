@@ -9,10 +9,10 @@
 
 
 /*
- * a JSON value in the text that PostgreSQL gives for jsonb, passed through
- * to the letter but for the object keys, which are camel-cased; at any depth
- * without recursion.  Returns are those of ngx_lunary_json.h, NGX_DECLINED:
- * the text is no such value
+ * the text that PostgreSQL gives for a jsonb, passed through to the letter but
+ * for the object keys, which are camel-cased.  Returns are those of
+ * ngx_lunary_json.h; NGX_DECLINED: a string has no end.  All else that makes a
+ * text no JSON is passed through
  */
 ngx_int_t ngx_lunary_camel(ngx_lunary_out_t *out, u_char *p, size_t len);
 

@@ -229,9 +229,7 @@ fuzz_uuid(unit_sink_t *sink, u_char *p, size_t len)
 static void
 fuzz_jsonb(unit_sink_t *sink, u_char *p, size_t len)
 {
-    json_t      *json;
-    ngx_int_t    rc, null;
-    ngx_uint_t   limit;
+    ngx_int_t  rc, null;
 
     null = ngx_lunary_value_jsonb_is_null(p, len);
     rc = ngx_lunary_value_jsonb(&sink->out, p, len);
@@ -240,18 +238,8 @@ fuzz_jsonb(unit_sink_t *sink, u_char *p, size_t len)
     fuzz_must(null == 0 || null == 1 || null == NGX_DECLINED);
     fuzz_must(null != NGX_DECLINED || rc == NGX_DECLINED);
 
-    if (rc != NGX_OK) {
-        fuzz_must(null != 1);
-        return;
-    }
-
-    json = unit_load(sink->data, sink->len, &limit);
-    fuzz_must(json || limit);
-
     /* PostgreSQL writes no space around a value */
 
-    fuzz_must(!null || json_is_null(json));
-    fuzz_must(!json_is_null(json) || null || sink->len > 4);
-
-    json_decref(json);
+    fuzz_must((null == 1) == (rc == NGX_OK && sink->len == 4
+                              && ngx_memcmp(sink->data, "null", 4) == 0));
 }

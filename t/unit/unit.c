@@ -266,7 +266,7 @@ unit_load(u_char *p, size_t len, ngx_uint_t *limit)
 void
 unit_camel_text(unit_sink_t *sink, u_char *p, size_t len)
 {
-    u_char  *last, *end, *next;
+    u_char  *last, *end;
 
     last = p + len;
 
@@ -283,11 +283,7 @@ unit_camel_text(unit_sink_t *sink, u_char *p, size_t len)
             }
         }
 
-        for (next = end + 1; next < last && *next <= ' '; next++) {
-            /* void */
-        }
-
-        if (next < last && *next == ':') {
+        if (end + 1 < last && end[1] == ':') {
             unit_sink_take(sink, p, 1);
             unit_camel_key(sink, p + 1, end);
             unit_sink_take(sink, end, 1);
@@ -301,7 +297,35 @@ unit_camel_text(unit_sink_t *sink, u_char *p, size_t len)
 }
 
 
-/* the characters of the key one by one, as they are written */
+ngx_uint_t
+unit_camel_is(unit_sink_t *sink, ngx_int_t rc, u_char *p, size_t len)
+{
+    json_t       *json;
+    ngx_uint_t    ok, limit;
+    unit_sink_t   expect;
+
+    json = unit_load(p, len, &limit);
+
+    if (json == NULL || ngx_strlchr(p, p + len, '\0')) {
+        ok = rc == NGX_OK || rc == NGX_DECLINED;
+
+    } else {
+        unit_sink(&expect, 0, 64);
+        unit_camel_text(&expect, p, len);
+
+        ok = rc == NGX_OK && sink->len == expect.len
+             && ngx_memcmp(sink->data, expect.data, sink->len) == 0;
+
+        unit_sink_free(&expect);
+    }
+
+    json_decref(json);
+
+    return ok;
+}
+
+
+/* one character of the key after the other, each as it is written */
 
 static void
 unit_camel_key(unit_sink_t *sink, u_char *p, u_char *last)

@@ -71,10 +71,17 @@ void unit_sink_take(unit_sink_t *sink, const void *p, size_t len);
  */
 json_t *unit_load(u_char *p, size_t len, ngx_uint_t *limit);
 
-/* the expected output of the camel-caser for valid JSON */
+/* what the camel-caser has to give, byte by byte; each string has an end */
 void unit_camel_text(unit_sink_t *sink, u_char *p, size_t len);
 
-/* the same as a tree, from the oracle's own parser */
+/*
+ * 1: the camel-caser returned "rc" and wrote "sink" as it has to: JSON as
+ * unit_camel_text() does, and for any other text whatever it likes; else 0
+ */
+ngx_uint_t unit_camel_is(unit_sink_t *sink, ngx_int_t rc, u_char *p,
+    size_t len);
+
+/* the same as a tree: the oracle's own reading of the input */
 json_t *unit_camel_tree(json_t *json);
 
 /* the expected output of the writer for a string */
