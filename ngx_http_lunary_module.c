@@ -462,7 +462,8 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
     pconf.connect_timeout = conf->connect_timeout;
     pconf.query_timeout = conf->query_timeout;
     pconf.prepare = conf->prepare;
-    pconf.session = conf->conninfo->session;
+    pconf.session = ngx_lunary_conninfo_value(conf->conninfo,
+                                              "target_session_attrs");
     pconf.random = conf->random;
 
     /* without a resolver, names are resolved now, once and for all */

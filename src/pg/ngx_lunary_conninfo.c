@@ -2,113 +2,83 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_sha1.h>
-#include <libpq-fe.h>
 #include "ngx_lunary_conninfo.h"
-
-
-/* what the module sets itself for each connection, see ngx_lunary_hosts.c */
-#define NGX_LUNARY_CONNINFO_MAX  64
 
 
 typedef struct {
     const char  *keyword;
-    const char  *values;      /* each between bars, NULL: a number */
-    char        *reason;
+    const char  *values;      /* NULL: a number; "": none is accepted */
 } ngx_lunary_conninfo_rule_t;
 
 
+static void ngx_lunary_conninfo_cleanup(void *data);
 static char *ngx_lunary_conninfo_text_reason(const char *text);
-static char *ngx_lunary_conninfo_options(ngx_pool_t *pool,
-    PQconninfoOption *options, ngx_lunary_conninfo_t *ci);
-static char *ngx_lunary_conninfo_check(const char *keyword, const char *value);
+static char *ngx_lunary_conninfo_check(ngx_pool_t *pool,
+    ngx_lunary_conninfo_t *ci);
 static ngx_uint_t ngx_lunary_conninfo_is_number(const char *value);
-static char *ngx_lunary_conninfo_files(ngx_lunary_conninfo_t *ci);
+static ngx_uint_t ngx_lunary_conninfo_is_listed(const char *value,
+    const char *list);
+static char *ngx_lunary_conninfo_files(ngx_pool_t *pool,
+    ngx_lunary_conninfo_t *ci);
+static char *ngx_lunary_conninfo_reason(ngx_pool_t *pool, const char *format,
+    const char *keyword, const char *values);
 static char *ngx_lunary_conninfo_hosts(ngx_pool_t *pool,
-    PQconninfoOption *options, ngx_lunary_conninfo_t *ci);
+    ngx_lunary_conninfo_t *ci);
 static char *ngx_lunary_conninfo_host(ngx_pool_t *pool,
     ngx_lunary_host_t *host);
-static char *ngx_lunary_conninfo_label(ngx_pool_t *pool,
-    ngx_lunary_host_t *host);
-static ngx_uint_t ngx_lunary_conninfo_count(const char *list);
-static char *ngx_lunary_conninfo_item(ngx_pool_t *pool, const char *list,
-    ngx_uint_t n, char **item);
-static const char *ngx_lunary_conninfo_find(PQconninfoOption *options,
-    const char *keyword);
+static ngx_int_t ngx_lunary_conninfo_list(ngx_pool_t *pool,
+    ngx_lunary_conninfo_t *ci, const char *keyword, ngx_array_t *list);
+static char *ngx_lunary_conninfo_item(ngx_array_t *list, ngx_uint_t i);
 static char *ngx_lunary_conninfo_copy(ngx_pool_t *pool, const char *value,
     size_t len);
 
 
 /* libpq looks at these only when it connects */
 
-static ngx_lunary_conninfo_rule_t  ngx_lunary_conninfo_rules[] = {
-
-    { "sslmode", "|disable|allow|prefer|require|verify-ca|verify-full|",
-      "\"sslmode\" must be disable, allow, prefer, require, verify-ca, "
-      "or verify-full" },
-
-    { "channel_binding", "|disable|prefer|require|",
-      "\"channel_binding\" must be disable, prefer, or require" },
-
+static const ngx_lunary_conninfo_rule_t  ngx_lunary_conninfo_rules[] = {
+    { "sslmode", "disable allow prefer require verify-ca verify-full" },
+    { "channel_binding", "disable prefer require" },
     { "target_session_attrs",
-      "|any|read-write|read-only|primary|standby|prefer-standby|",
-      "\"target_session_attrs\" must be any, read-write, read-only, "
-      "primary, standby, or prefer-standby" },
+      "any read-write read-only primary standby prefer-standby" },
+    { "ssl_min_protocol_version", "TLSv1 TLSv1.1 TLSv1.2 TLSv1.3" },
+    { "ssl_max_protocol_version", "TLSv1 TLSv1.1 TLSv1.2 TLSv1.3" },
+    { "keepalives", "0 1" },
+    { "sslcompression", "0 1" },
+    { "sslsni", "0 1" },
+    { "keepalives_idle", NULL },
+    { "keepalives_interval", NULL },
+    { "keepalives_count", NULL },
+    { "tcp_user_timeout", NULL },
+    { "connect_timeout", NULL },
 
-    { "gssencmode", "|disable|prefer|",
-      "\"gssencmode\" must be disable, as GSSAPI may block a worker" },
+    /* GSSAPI may block a worker */
+    { "gssencmode", "disable prefer" },
 
-    { "client_encoding", "|UTF8|utf8|UTF-8|utf-8|",
-      "\"client_encoding\" must be UTF8" },
-
-    { "ssl_min_protocol_version", "|TLSv1|TLSv1.1|TLSv1.2|TLSv1.3|",
-      "\"ssl_min_protocol_version\" must be TLSv1, TLSv1.1, TLSv1.2, "
-      "or TLSv1.3" },
-
-    { "ssl_max_protocol_version", "|TLSv1|TLSv1.1|TLSv1.2|TLSv1.3|",
-      "\"ssl_max_protocol_version\" must be TLSv1, TLSv1.1, TLSv1.2, "
-      "or TLSv1.3" },
-
-    { "service", "||",
-      "\"service\" is not supported, name the hosts" },
-
-    { "replication", "|false|off|no|0|",
-      "\"replication\" is not supported" },
-
-    { "keepalives", "|0|1|", "\"keepalives\" must be 0 or 1" },
-    { "sslcompression", "|0|1|", "\"sslcompression\" must be 0 or 1" },
-    { "sslsni", "|0|1|", "\"sslsni\" must be 0 or 1" },
-
-    { "keepalives_idle", NULL, "\"keepalives_idle\" must be a number" },
-    { "keepalives_interval", NULL,
-      "\"keepalives_interval\" must be a number" },
-    { "keepalives_count", NULL, "\"keepalives_count\" must be a number" },
-    { "tcp_user_timeout", NULL, "\"tcp_user_timeout\" must be a number" },
-    { "connect_timeout", NULL, "\"connect_timeout\" must be a number" },
-
-    { NULL, NULL, NULL }
+    { "client_encoding", "UTF8 utf8 UTF-8 utf-8" },
+    { "replication", "" },
+    { "service", "" },
+    { NULL, NULL }
 };
 
 
-/* libpq's own texts quote what they complain of, a password perhaps */
+/*
+ * How libpq's texts on a string begin; what follows quotes the string, a
+ * password perhaps
+ */
 
-static ngx_lunary_conninfo_rule_t  ngx_lunary_conninfo_texts[] = {
-
-    { "missing \"=\"", NULL, "a keyword has no \"=\" after it" },
-    { "unterminated quoted", NULL, "a quoted value has no closing quote" },
-    { "invalid connection option", NULL, "a keyword is unknown to libpq" },
-    { "invalid URI query parameter", NULL,
-      "a parameter of the URI is unknown to libpq" },
-    { "invalid percent-encoded", NULL,
-      "the URI has an invalid percent-encoding" },
-    { "forbidden value", NULL, "the URI has an invalid percent-encoding" },
-    { "missing key/value", NULL, "a parameter of the URI has no value" },
-    { "extra key/value", NULL, "a parameter of the URI has two \"=\"" },
-    { "end of string reached", NULL, "the URI has a \"[\" without a \"]\"" },
-    { "IPv6 host address", NULL, "the URI has an empty IPv6 address" },
-    { "unexpected character", NULL,
-      "the URI has an unexpected character after the host" },
-
-    { NULL, NULL, "it is neither a libpq connection string nor a URI" }
+static char  *ngx_lunary_conninfo_texts[] = {
+    "missing \"=\"",
+    "unterminated quoted string",
+    "invalid connection option",
+    "invalid URI query parameter",
+    "invalid percent-encoded token",
+    "forbidden value %00 in percent-encoded value",
+    "missing key/value separator \"=\" in URI query parameter",
+    "extra key/value separator \"=\" in URI query parameter",
+    "end of string reached when looking for matching \"]\"",
+    "IPv6 host address may not be empty",
+    "unexpected character",
+    NULL
 };
 
 
@@ -116,197 +86,116 @@ char *
 ngx_lunary_conninfo_parse(ngx_pool_t *pool, ngx_str_t *text,
     ngx_lunary_conninfo_t *ci)
 {
-    char              *error, *reason, *str;
-    PQconninfoOption  *options;
+    char                *error, *reason, *name;
+    ngx_pool_cleanup_t  *cln;
 
     if (text->len == 0) {
         return "it is empty";
     }
 
-    str = ngx_lunary_conninfo_copy(pool, (char *) text->data, text->len);
-    if (str == NULL) {
-        return "no memory";
-    }
-
-    if (ngx_strlen(str) != text->len) {
+    if (ngx_strlen(text->data) != text->len) {
         return "it holds a zero byte";
     }
 
+    cln = ngx_pool_cleanup_add(pool, 0);
+    if (cln == NULL) {
+        return "no memory";
+    }
+
     error = NULL;
-    options = PQconninfoParse(str, &error);
 
-    if (options == NULL) {
+    ci->text = *text;
+    ci->options = PQconninfoParse((char *) text->data, &error);
+
+    if (ci->options == NULL) {
         reason = ngx_lunary_conninfo_text_reason(error);
-
-        if (error) {
-            PQfreemem(error);
-        }
+        PQfreemem(error);
 
         return reason;
     }
 
-    reason = ngx_lunary_conninfo_options(pool, options, ci);
+    cln->handler = ngx_lunary_conninfo_cleanup;
+    cln->data = ci->options;
 
-    ci->database.data = (u_char *) ngx_lunary_conninfo_value(ci, "dbname");
+    reason = ngx_lunary_conninfo_check(pool, ci);
 
-    if (ci->database.data == NULL) {
-        ci->database.data = (u_char *) ngx_lunary_conninfo_value(ci, "user");
-    }
-
-    if (ci->database.data) {
-        ci->database.len = ngx_strlen(ci->database.data);
+    if (reason == NULL) {
+        reason = ngx_lunary_conninfo_hosts(pool, ci);
     }
 
     if (reason == NULL) {
-        reason = ngx_lunary_conninfo_hosts(pool, options, ci);
+        reason = ngx_lunary_conninfo_files(pool, ci);
     }
 
-    PQconninfoFree(options);
+    name = ngx_lunary_conninfo_value(ci, "dbname");
 
-    if (reason == NULL) {
-        reason = ngx_lunary_conninfo_files(ci);
+    if (name == NULL) {
+        name = ngx_lunary_conninfo_value(ci, "user");
+    }
+
+    if (name) {
+        ci->database.data = (u_char *) name;
+        ci->database.len = ngx_strlen(name);
     }
 
     return reason;
 }
 
 
+static void
+ngx_lunary_conninfo_cleanup(void *data)
+{
+    PQconninfoFree(data);
+}
+
+
 static char *
 ngx_lunary_conninfo_text_reason(const char *text)
 {
-    ngx_lunary_conninfo_rule_t  *rule;
+    char  **t;
 
     if (text == NULL) {
         return "no memory";
     }
 
-    for (rule = ngx_lunary_conninfo_texts; rule->keyword; rule++) {
-        if (ngx_strncmp(text, rule->keyword, ngx_strlen(rule->keyword)) == 0) {
-            break;
+    for (t = ngx_lunary_conninfo_texts; *t; t++) {
+        if (ngx_strncmp(text, *t, ngx_strlen(*t)) == 0) {
+            return *t;
         }
     }
 
-    return rule->reason;
+    return "it is neither a libpq connection string nor a URI";
 }
 
 
 static char *
-ngx_lunary_conninfo_options(ngx_pool_t *pool, PQconninfoOption *options,
-    ngx_lunary_conninfo_t *ci)
+ngx_lunary_conninfo_check(ngx_pool_t *pool, ngx_lunary_conninfo_t *ci)
 {
-    char              *reason;
-    u_char             digest[20];
-    ngx_sha1_t         sha1;
-    PQconninfoOption  *o;
-
-    ci->n = 0;
-    ci->session = NULL;
-    ci->tls = 0;
-
-    ci->keywords = ngx_pcalloc(pool, NGX_LUNARY_CONNINFO_MAX * sizeof(char *));
-    ci->values = ngx_pcalloc(pool, NGX_LUNARY_CONNINFO_MAX * sizeof(char *));
-
-    if (ci->keywords == NULL || ci->values == NULL) {
-        return "no memory";
-    }
-
-    ngx_sha1_init(&sha1);
-
-    for (o = options; o->keyword; o++) {
-
-        if (o->val == NULL) {
-            continue;
-        }
-
-        reason = ngx_lunary_conninfo_check(o->keyword, o->val);
-        if (reason) {
-            return reason;
-        }
-
-        ngx_sha1_update(&sha1, o->keyword, ngx_strlen(o->keyword) + 1);
-        ngx_sha1_update(&sha1, o->val, ngx_strlen(o->val) + 1);
-
-        if (o->val[0] == '\0'
-            || ngx_strcmp(o->keyword, "host") == 0
-            || ngx_strcmp(o->keyword, "hostaddr") == 0
-            || ngx_strcmp(o->keyword, "port") == 0
-            || ngx_strcmp(o->keyword, "gssencmode") == 0
-            || ngx_strcmp(o->keyword, "client_encoding") == 0
-            || ngx_strcmp(o->keyword, "connect_timeout") == 0)
-        {
-            continue;
-        }
-
-        if (ci->n == NGX_LUNARY_CONNINFO_MAX) {
-            return "it has too many parameters";
-        }
-
-        ci->keywords[ci->n] = ngx_lunary_conninfo_copy(pool, o->keyword,
-                                                   ngx_strlen(o->keyword));
-        ci->values[ci->n] = ngx_lunary_conninfo_copy(pool, o->val,
-                                                     ngx_strlen(o->val));
-
-        if (ci->keywords[ci->n] == NULL || ci->values[ci->n] == NULL) {
-            return "no memory";
-        }
-
-        if (ngx_strcmp(o->keyword, "target_session_attrs") == 0) {
-            ci->session = ci->values[ci->n];
-            continue;
-        }
-
-        if (ngx_strcmp(o->keyword, "sslmode") == 0
-            && (o->val[0] == 'r' || o->val[0] == 'v'))
-        {
-            ci->tls = 1;
-        }
-
-        ci->n++;
-    }
-
-    ngx_sha1_final(digest, &sha1);
-    ngx_memcpy(ci->hash, digest, sizeof(ci->hash));
-
-    return NULL;
-}
-
-
-static char *
-ngx_lunary_conninfo_check(const char *keyword, const char *value)
-{
-    size_t                       len;
-    const char                  *p;
-    ngx_lunary_conninfo_rule_t  *rule;
-
-    if (value[0] == '\0') {
-        return NULL;
-    }
+    char                              *value;
+    const ngx_lunary_conninfo_rule_t  *rule;
 
     for (rule = ngx_lunary_conninfo_rules; rule->keyword; rule++) {
 
-        if (ngx_strcmp(keyword, rule->keyword) != 0) {
+        value = ngx_lunary_conninfo_value(ci, rule->keyword);
+
+        if (value == NULL) {
             continue;
         }
 
         if (rule->values == NULL) {
-            return ngx_lunary_conninfo_is_number(value) ? NULL : rule->reason;
-        }
 
-        /* the bars are the rule's: none is before the first */
-
-        if (ngx_strchr(value, '|')) {
-            return rule->reason;
-        }
-
-        len = ngx_strlen(value);
-
-        for (p = rule->values; (p = ngx_strstr(p, value)) != NULL; p++) {
-            if (p[-1] == '|' && p[len] == '|') {
-                return NULL;
+            if (!ngx_lunary_conninfo_is_number(value)) {
+                return ngx_lunary_conninfo_reason(pool,
+                                       "\"%s\" must be a number%Z",
+                                       rule->keyword, "");
             }
-        }
 
-        return rule->reason;
+        } else if (!ngx_lunary_conninfo_is_listed(value, rule->values)) {
+            return ngx_lunary_conninfo_reason(pool, *rule->values
+                                       ? "\"%s\" must be one of: %s%Z"
+                                       : "\"%s\" is not supported%s%Z",
+                                       rule->keyword, rule->values);
+        }
     }
 
     return NULL;
@@ -324,26 +213,40 @@ ngx_lunary_conninfo_is_number(const char *value)
 }
 
 
+static ngx_uint_t
+ngx_lunary_conninfo_is_listed(const char *value, const char *list)
+{
+    size_t       len;
+    const char  *p;
+
+    if (ngx_strchr(value, ' ')) {
+        return 0;
+    }
+
+    len = ngx_strlen(value);
+
+    for (p = list; (p = ngx_strstr(p, value)) != NULL; p++) {
+        if ((p == list || p[-1] == ' ') && (p[len] == ' ' || p[len] == '\0')) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
 /* a file that is named must be there: libpq would tell at each connection */
 
 static char *
-ngx_lunary_conninfo_files(ngx_lunary_conninfo_t *ci)
+ngx_lunary_conninfo_files(ngx_pool_t *pool, ngx_lunary_conninfo_t *ci)
 {
     char             *file;
-    ngx_uint_t        i;
+    ngx_uint_t        i, dir;
     ngx_file_info_t   fi;
 
     static const char  *keywords[] = { "sslrootcert", "sslcert", "sslkey",
                                        "sslcrl", "passfile", "sslcrldir",
                                        NULL };
-    static char        *reasons[] = {
-        "the file of \"sslrootcert\" cannot be found",
-        "the file of \"sslcert\" cannot be found",
-        "the file of \"sslkey\" cannot be found",
-        "the file of \"sslcrl\" cannot be found",
-        "the file of \"passfile\" cannot be found",
-        "the directory of \"sslcrldir\" cannot be found"
-    };
 
     for (i = 0; keywords[i]; i++) {
         file = ngx_lunary_conninfo_value(ci, keywords[i]);
@@ -352,15 +255,22 @@ ngx_lunary_conninfo_files(ngx_lunary_conninfo_t *ci)
             continue;
         }
 
+        dir = (ngx_strcmp(keywords[i], "sslcrldir") == 0);
+
         if (ngx_file_info(file, &fi) == NGX_FILE_ERROR
-            || (ngx_strcmp(keywords[i], "sslcrldir") == 0 && !ngx_is_dir(&fi)))
+            || (dir && !ngx_is_dir(&fi)))
         {
-            return reasons[i];
+            return ngx_lunary_conninfo_reason(pool, dir
+                                ? "the directory of \"%s\" cannot be found%Z"
+                                : "the file of \"%s\" cannot be found%Z",
+                                keywords[i], "");
         }
     }
 
 #if !(NGX_OPENSSL)
-    if (ci->tls) {
+    file = ngx_lunary_conninfo_value(ci, "sslmode");
+
+    if (file && (*file == 'r' || *file == 'v')) {
         return "this nginx was built without TLS, "
                "\"sslmode\" can be disable only";
     }
@@ -370,14 +280,32 @@ ngx_lunary_conninfo_files(ngx_lunary_conninfo_t *ci)
 }
 
 
+static char *
+ngx_lunary_conninfo_reason(ngx_pool_t *pool, const char *format,
+    const char *keyword, const char *values)
+{
+    u_char  *p;
+
+    p = ngx_pnalloc(pool, ngx_strlen(format) + ngx_strlen(keyword)
+                          + ngx_strlen(values));
+    if (p == NULL) {
+        return "no memory";
+    }
+
+    (void) ngx_sprintf(p, format, keyword, values);
+
+    return (char *) p;
+}
+
+
 char *
 ngx_lunary_conninfo_value(ngx_lunary_conninfo_t *ci, const char *keyword)
 {
-    ngx_uint_t  i;
+    PQconninfoOption  *o;
 
-    for (i = 0; i < ci->n; i++) {
-        if (ngx_strcmp(ci->keywords[i], keyword) == 0) {
-            return ci->values[i];
+    for (o = ci->options; o->keyword; o++) {
+        if (ngx_strcmp(o->keyword, keyword) == 0) {
+            return (o->val && *o->val) ? o->val : NULL;
         }
     }
 
@@ -386,29 +314,27 @@ ngx_lunary_conninfo_value(ngx_lunary_conninfo_t *ci, const char *keyword)
 
 
 static char *
-ngx_lunary_conninfo_hosts(ngx_pool_t *pool, PQconninfoOption *options,
-    ngx_lunary_conninfo_t *ci)
+ngx_lunary_conninfo_hosts(ngx_pool_t *pool, ngx_lunary_conninfo_t *ci)
 {
     char               *reason;
-    ngx_uint_t          i, n, nhosts, naddrs, nports;
-    const char         *hosts, *addrs, *ports;
+    ngx_uint_t          i, n;
+    ngx_array_t         hosts, addrs, ports;
     ngx_lunary_host_t  *host;
 
-    hosts = ngx_lunary_conninfo_find(options, "host");
-    addrs = ngx_lunary_conninfo_find(options, "hostaddr");
-    ports = ngx_lunary_conninfo_find(options, "port");
+    if (ngx_lunary_conninfo_list(pool, ci, "host", &hosts) != NGX_OK
+        || ngx_lunary_conninfo_list(pool, ci, "hostaddr", &addrs) != NGX_OK
+        || ngx_lunary_conninfo_list(pool, ci, "port", &ports) != NGX_OK)
+    {
+        return "no memory";
+    }
 
-    nhosts = ngx_lunary_conninfo_count(hosts);
-    naddrs = ngx_lunary_conninfo_count(addrs);
-    nports = ngx_lunary_conninfo_count(ports);
-
-    if (nhosts && naddrs && nhosts != naddrs) {
+    if (hosts.nelts && addrs.nelts && hosts.nelts != addrs.nelts) {
         return "\"host\" and \"hostaddr\" differ in number";
     }
 
-    n = ngx_max(ngx_max(nhosts, naddrs), 1);
+    n = ngx_max(ngx_max(hosts.nelts, addrs.nelts), 1);
 
-    if (nports > 1 && nports != n) {
+    if (ports.nelts > 1 && ports.nelts != n) {
         return "\"port\" must be one, or as many as there are hosts";
     }
 
@@ -419,7 +345,6 @@ ngx_lunary_conninfo_hosts(ngx_pool_t *pool, PQconninfoOption *options,
     }
 
     for (i = 0; i < n; i++) {
-
         host = ngx_array_push(&ci->hosts);
         if (host == NULL) {
             return "no memory";
@@ -427,21 +352,12 @@ ngx_lunary_conninfo_hosts(ngx_pool_t *pool, PQconninfoOption *options,
 
         ngx_memzero(host, sizeof(ngx_lunary_host_t));
 
-        reason = ngx_lunary_conninfo_item(pool, hosts, i, &host->host);
+        host->host = ngx_lunary_conninfo_item(&hosts, i);
+        host->hostaddr = ngx_lunary_conninfo_item(&addrs, i);
+        host->port = ngx_lunary_conninfo_item(&ports,
+                                              ports.nelts == 1 ? 0 : i);
 
-        if (reason == NULL) {
-            reason = ngx_lunary_conninfo_item(pool, addrs, i, &host->hostaddr);
-        }
-
-        if (reason == NULL) {
-            reason = ngx_lunary_conninfo_item(pool, ports,
-                                              nports == 1 ? 0 : i,
-                                              &host->port);
-        }
-
-        if (reason == NULL) {
-            reason = ngx_lunary_conninfo_host(pool, host);
-        }
+        reason = ngx_lunary_conninfo_host(pool, host);
 
         if (reason) {
             return reason;
@@ -455,15 +371,15 @@ ngx_lunary_conninfo_hosts(ngx_pool_t *pool, PQconninfoOption *options,
 static char *
 ngx_lunary_conninfo_host(ngx_pool_t *pool, ngx_lunary_host_t *host)
 {
-    ngx_int_t   port;
-    ngx_addr_t  addr;
+    char        *name, *port;
+    ngx_int_t    n;
+    ngx_addr_t   addr;
 
-    if (host->port) {
-        port = ngx_atoi((u_char *) host->port, ngx_strlen(host->port));
+    port = host->port ? host->port : "5432";
+    n = ngx_atoi((u_char *) port, ngx_strlen(port));
 
-        if (port < 1 || port > 65535) {
-            return "\"port\" must be between 1 and 65535";
-        }
+    if (n < 1 || n > 65535) {
+        return "\"port\" must be between 1 and 65535";
     }
 
     if (host->hostaddr
@@ -497,23 +413,11 @@ ngx_lunary_conninfo_host(ngx_pool_t *pool, ngx_lunary_host_t *host)
         }
     }
 
-    return ngx_lunary_conninfo_label(pool, host);
-}
-
-
-static char *
-ngx_lunary_conninfo_label(ngx_pool_t *pool, ngx_lunary_host_t *host)
-{
-    char    *name, *port;
-    size_t   len;
-
     name = host->host ? host->host
                       : host->hostaddr ? host->hostaddr : "local socket";
-    port = host->port ? host->port : "5432";
 
-    len = ngx_strlen(name) + 1 + ngx_strlen(port);
-
-    host->label.data = ngx_pnalloc(pool, len);
+    host->label.data = ngx_pnalloc(pool, ngx_strlen(name) + 1
+                                         + ngx_strlen(port));
     if (host->label.data == NULL) {
         return "no memory";
     }
@@ -591,7 +495,7 @@ ngx_lunary_conninfo_database(ngx_lunary_conninfo_t *ci,
     ngx_resolver_connection_t  *server;
 
     ngx_sha1_init(&sha1);
-    ngx_sha1_update(&sha1, ci->hash, sizeof(ci->hash));
+    ngx_sha1_update(&sha1, ci->text.data, ci->text.len);
 
     host = ci->hosts.elts;
 
@@ -638,75 +542,52 @@ ngx_lunary_conninfo_is_multiple(ngx_lunary_conninfo_t *ci)
 }
 
 
-static ngx_uint_t
-ngx_lunary_conninfo_count(const char *list)
+/* the items of a list between commas, an empty one is NULL */
+
+static ngx_int_t
+ngx_lunary_conninfo_list(ngx_pool_t *pool, ngx_lunary_conninfo_t *ci,
+    const char *keyword, ngx_array_t *list)
 {
-    ngx_uint_t  n;
+    char    **item, *p;
+    size_t    len;
 
-    if (list == NULL || *list == '\0') {
-        return 0;
+    if (ngx_array_init(list, pool, 4, sizeof(char *)) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    for (n = 1; *list; list++) {
-        if (*list == ',') {
-            n++;
+    p = ngx_lunary_conninfo_value(ci, keyword);
+
+    while (p) {
+        item = ngx_array_push(list);
+        if (item == NULL) {
+            return NGX_ERROR;
         }
+
+        len = strcspn(p, ",");
+        *item = NULL;
+
+        if (len) {
+            *item = ngx_lunary_conninfo_copy(pool, p, len);
+            if (*item == NULL) {
+                return NGX_ERROR;
+            }
+        }
+
+        p = p[len] ? p + len + 1 : NULL;
     }
 
-    return n;
+    return NGX_OK;
 }
 
 
 static char *
-ngx_lunary_conninfo_item(ngx_pool_t *pool, const char *list, ngx_uint_t n,
-    char **item)
+ngx_lunary_conninfo_item(ngx_array_t *list, ngx_uint_t i)
 {
-    const char  *p;
+    char  **items;
 
-    *item = NULL;
+    items = list->elts;
 
-    if (list == NULL) {
-        return NULL;
-    }
-
-    for ( /* void */ ; n; n--) {
-        list = ngx_strchr(list, ',');
-
-        if (list == NULL) {
-            return NULL;
-        }
-
-        list++;
-    }
-
-    p = ngx_strchr(list, ',');
-
-    if (p == NULL) {
-        p = list + ngx_strlen(list);
-    }
-
-    if (p == list) {
-        return NULL;
-    }
-
-    *item = ngx_lunary_conninfo_copy(pool, list, p - list);
-
-    return *item ? NULL : "no memory";
-}
-
-
-static const char *
-ngx_lunary_conninfo_find(PQconninfoOption *options, const char *keyword)
-{
-    PQconninfoOption  *o;
-
-    for (o = options; o->keyword; o++) {
-        if (ngx_strcmp(o->keyword, keyword) == 0) {
-            return o->val;
-        }
-    }
-
-    return NULL;
+    return (i < list->nelts) ? items[i] : NULL;
 }
 
 

@@ -11,6 +11,7 @@
 
 #include <ngx_config.h>
 #include <ngx_core.h>
+#include <libpq-fe.h>
 
 
 /*
@@ -40,24 +41,16 @@ typedef struct {
 
 typedef struct {
     ngx_array_t           hosts;        /* of ngx_lunary_host_t */
-
-    /* libpq's keywords and values but for the host's, "n" of them */
-    char                **keywords;
-    char                **values;
-    ngx_uint_t            n;
-
+    ngx_str_t             text;         /* the string itself */
+    PQconninfoOption     *options;      /* as libpq takes it apart */
     ngx_str_t             database;     /* its name, for the log */
-    char                 *session;      /* target_session_attrs, or NULL */
-    uint64_t              hash[2];      /* of all that the string says */
-
-    unsigned              tls:1;        /* TLS is demanded */
 } ngx_lunary_conninfo_t;
 
 
 /*
- * takes "text" apart into "ci", allocating from "pool".  Returns NULL, or a
- * reason why it is no good, in words that quote nothing of it: it may hold
- * a password
+ * takes "text", which a zero byte follows, apart into "ci", allocating from
+ * "pool".  Returns NULL, or a reason why it is no good, in words that quote
+ * nothing of it: it may hold a password
  */
 char *ngx_lunary_conninfo_parse(ngx_pool_t *pool, ngx_str_t *text,
     ngx_lunary_conninfo_t *ci);

@@ -400,6 +400,7 @@ static void
 ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
 {
     ngx_uint_t              i, n;
+    PQconninfoOption       *o;
     ngx_lunary_host_t      *host;
     ngx_lunary_conninfo_t  *ci;
 
@@ -420,8 +421,13 @@ ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
                               attempt->hosts->values[i]);
     }
 
-    for (i = 0; i < ci->n; i++) {
-        ngx_lunary_attempt_param(ci->keywords[i], ci->values[i]);
+    for (o = ci->options; o->keyword; o++) {
+        if (ngx_strcmp(o->keyword, "host") != 0
+            && ngx_strcmp(o->keyword, "hostaddr") != 0
+            && ngx_strcmp(o->keyword, "port") != 0)
+        {
+            ngx_lunary_attempt_param(o->keyword, o->val);
+        }
     }
 
     for (i = 0; i < n; i++) {
@@ -430,6 +436,8 @@ ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
                                                        attempt->values[i]);
         }
     }
+
+    /* of a keyword that is given twice libpq takes the last value */
 
     ngx_lunary_attempt_param("host", host->host);
     ngx_lunary_attempt_param("hostaddr", addr);

@@ -19,7 +19,7 @@
 
 
 #define NGX_LUNARY_ATTEMPT_ADDRS   16
-#define NGX_LUNARY_ATTEMPT_PARAMS  80
+#define NGX_LUNARY_ATTEMPT_PARAMS  128    /* libpq knows some 50 */
 
 #define NGX_LUNARY_ATTEMPT_REASON_LEN  128
 
