@@ -32,10 +32,7 @@ typedef struct {
     u_char               *pos;
     u_char               *last;
     size_t                ndim;
-
-    /* the number of elements, and that in one part of each dimension */
-    uint64_t              n;
-    uint64_t              parts[NGX_LUNARY_VALUE_DIMS];
+    uint32_t              sizes[NGX_LUNARY_VALUE_DIMS];
 } ngx_lunary_value_array_t;
 
 
@@ -45,10 +42,10 @@ static u_char *ngx_lunary_value_number(u_char *p, uint64_t n,
 static u_char *ngx_lunary_value_date(u_char *p, int64_t days);
 static ngx_int_t ngx_lunary_value_array_header(ngx_lunary_value_array_t *a,
     u_char *p, size_t len);
+static ngx_int_t ngx_lunary_value_array_part(ngx_lunary_out_t *out,
+    ngx_lunary_value_array_t *a, size_t dim);
 static ngx_int_t ngx_lunary_value_array_element(ngx_lunary_out_t *out,
     ngx_lunary_value_array_t *a);
-static ngx_int_t ngx_lunary_value_array_brackets(ngx_lunary_out_t *out,
-    ngx_lunary_value_array_t *a, uint64_t i, u_char c);
 
 
 uint32_t
@@ -182,7 +179,6 @@ ngx_lunary_value_seconds(ngx_lunary_out_t *out, int64_t from, int64_t to)
 ngx_int_t
 ngx_lunary_value_text_array(ngx_lunary_out_t *out, u_char *p, size_t len)
 {
-    uint64_t                  i;
     ngx_int_t                 rc;
     ngx_lunary_value_array_t  a;
 
@@ -190,32 +186,18 @@ ngx_lunary_value_text_array(ngx_lunary_out_t *out, u_char *p, size_t len)
         return NGX_DECLINED;
     }
 
-    if (a.n == 0) {
-        return ngx_lunary_json_raw(out, (u_char *) "[]", 2);
+    if (a.ndim == 0) {
+        rc = ngx_lunary_json_raw(out, (u_char *) "[]", 2);
+
+    } else {
+        rc = ngx_lunary_value_array_part(out, &a, 0);
     }
 
-    for (i = 0; i < a.n; i++) {
-
-        if (i && ngx_lunary_json_raw(out, (u_char *) ",", 1) != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        if (ngx_lunary_value_array_brackets(out, &a, i, '[') != NGX_OK) {
-            return NGX_ERROR;
-        }
-
-        rc = ngx_lunary_value_array_element(out, &a);
-
-        if (rc != NGX_OK) {
-            return rc;
-        }
-
-        if (ngx_lunary_value_array_brackets(out, &a, i + 1, ']') != NGX_OK) {
-            return NGX_ERROR;
-        }
+    if (rc == NGX_OK && a.pos != a.last) {
+        return NGX_DECLINED;
     }
 
-    return (a.pos == a.last) ? NGX_OK : NGX_DECLINED;
+    return rc;
 }
 
 
@@ -335,30 +317,53 @@ ngx_lunary_value_array_header(ngx_lunary_value_array_t *a, u_char *p,
 
     a->pos = p + 12 + a->ndim * 8;
     a->last = p + len;
-    a->n = 1;
 
-    /* an element takes four bytes, so what is there bounds the product */
+    /* an element takes four bytes, so what is there bounds their number */
 
     room = (a->last - a->pos) / 4;
 
-    for (i = a->ndim; i > 0; i--) {
-        size = ngx_lunary_value_uint32(p + 12 + (i - 1) * 8);
+    for (i = 0; i < a->ndim; i++) {
+        size = ngx_lunary_value_uint32(p + 12 + i * 8);
 
         if (size == 0 || size > room) {
             return NGX_DECLINED;
         }
 
         room /= size;
-        a->n *= size;
-        a->parts[i - 1] = a->n;
-    }
-
-    if (a->ndim == 0) {
-        a->n = 0;
-        return (a->pos == a->last) ? NGX_OK : NGX_DECLINED;
+        a->sizes[i] = size;
     }
 
     return NGX_OK;
+}
+
+
+/* of as many dimensions as are left from "dim" on */
+
+static ngx_int_t
+ngx_lunary_value_array_part(ngx_lunary_out_t *out, ngx_lunary_value_array_t *a,
+    size_t dim)
+{
+    uint32_t   i;
+    ngx_int_t  rc;
+
+    if (dim == a->ndim) {
+        return ngx_lunary_value_array_element(out, a);
+    }
+
+    for (i = 0; i < a->sizes[dim]; i++) {
+
+        if (ngx_lunary_out_byte(out, i ? ',' : '[') != NGX_OK) {
+            return NGX_ERROR;
+        }
+
+        rc = ngx_lunary_value_array_part(out, a, dim + 1);
+
+        if (rc != NGX_OK) {
+            return rc;
+        }
+    }
+
+    return ngx_lunary_out_byte(out, ']');
 }
 
 
@@ -390,27 +395,6 @@ ngx_lunary_value_array_element(ngx_lunary_out_t *out,
     a->pos += len;
 
     return ngx_lunary_json_string(out, p, len);
-}
-
-
-/* one for every dimension of which a part begins, or ends, at "i" */
-
-static ngx_int_t
-ngx_lunary_value_array_brackets(ngx_lunary_out_t *out,
-    ngx_lunary_value_array_t *a, uint64_t i, u_char c)
-{
-    size_t  d;
-
-    for (d = 0; d < a->ndim; d++) {
-
-        if (i % a->parts[d] == 0
-            && ngx_lunary_json_raw(out, &c, 1) != NGX_OK)
-        {
-            return NGX_ERROR;
-        }
-    }
-
-    return NGX_OK;
 }
 
 
