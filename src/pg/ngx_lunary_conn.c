@@ -228,7 +228,6 @@ ngx_lunary_conn_next_host(ngx_lunary_conn_t *c)
         c->features = 0;
         c->prepared = 0;
         c->preparing = 0;
-        c->largest = 0;
         ngx_memzero(c->identity, NGX_LUNARY_IDENTITY_LEN);
 
         ngx_log_debug4(NGX_LOG_DEBUG_EVENT, c->pg.log, 0,

@@ -52,7 +52,6 @@ struct ngx_lunary_conn_s {
     u_char                    identity[NGX_LUNARY_IDENTITY_LEN];
     ngx_uint_t                prepared;    /* statements, a bit each */
     ngx_uint_t                preparing;   /* the bit of the one under way */
-    size_t                    largest;     /* row, in bytes */
 
     /* the pipeline */
     ngx_lunary_entry_t        entries[NGX_LUNARY_DEPTH];

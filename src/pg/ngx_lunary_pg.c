@@ -82,7 +82,6 @@ ngx_lunary_pg_connect(ngx_lunary_pg_t *pg, const char *const *keywords,
     c->log_error = NGX_ERROR_INFO;
 
     pg->connection = c;
-    pg->state = NGX_LUNARY_PG_CONNECTING;
 
     /* libpq wants a first poll when the socket is writable */
 
@@ -230,6 +229,7 @@ static void
 ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
 {
     const char                 *text;
+    ngx_event_t                *ev;
     ngx_connection_t           *c;
     PostgresPollingStatusType   status;
 
@@ -257,16 +257,11 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
     switch (status) {
 
     case PGRES_POLLING_READING:
-
-        if (ngx_lunary_pg_register(pg, c->read) == NGX_OK) {
-            return;
-        }
-
-        break;
-
     case PGRES_POLLING_WRITING:
 
-        if (ngx_lunary_pg_register(pg, c->write) == NGX_OK) {
+        ev = (status == PGRES_POLLING_READING) ? c->read : c->write;
+
+        if (ngx_lunary_pg_register(pg, ev) == NGX_OK) {
             return;
         }
 
@@ -314,9 +309,6 @@ ngx_lunary_pg_open(ngx_lunary_pg_t *pg)
         ngx_lunary_conn_lost(pg->owner);
         return;
     }
-
-    pg->state = NGX_LUNARY_PG_OPEN;
-    pg->tls = PQsslInUse(pg->conn) ? 1 : 0;
 
     ngx_lunary_conn_opened(pg->owner);
 }
@@ -687,7 +679,6 @@ ngx_lunary_pg_pause(ngx_lunary_pg_t *pg)
     if (rev->active) {
         (void) ngx_del_event(rev, NGX_READ_EVENT, 0);
     }
-
 }
 
 
@@ -715,7 +706,7 @@ ngx_lunary_pg_close(ngx_lunary_pg_t *pg)
 {
     ngx_connection_t  *c;
 
-    if (pg->state == NGX_LUNARY_PG_CLOSED) {
+    if (pg->conn == NULL) {
         return;
     }
 
@@ -735,7 +726,6 @@ ngx_lunary_pg_close(ngx_lunary_pg_t *pg)
     pg->connection = NULL;
     pg->syncs = 0;
     pg->paused = 0;
-    pg->state = NGX_LUNARY_PG_CLOSED;
 }
 
 
@@ -814,6 +804,8 @@ ngx_lunary_pg_notice(void *data, const PGresult *res)
     {
         ngx_lunary_pg_error(pg, state, text ? text : "");
 
-        pg->broken = (pg->state == NGX_LUNARY_PG_OPEN);
+        /* while it connects, the poll tells of it */
+
+        pg->broken = (PQpipelineStatus(pg->conn) != PQ_PIPELINE_OFF);
     }
 }

@@ -27,18 +27,9 @@
 typedef struct ngx_lunary_pg_s  ngx_lunary_pg_t;
 
 
-typedef enum {
-    NGX_LUNARY_PG_CLOSED = 0,   /* no session, no socket */
-    NGX_LUNARY_PG_CONNECTING,   /* libpq connects, a poll at a time */
-    NGX_LUNARY_PG_OPEN          /* queries may be sent */
-} ngx_lunary_pg_state_e;
-
-
 struct ngx_lunary_pg_s {
-    ngx_lunary_pg_state_e   state;
-
-    PGconn                 *conn;
-    ngx_connection_t       *connection;   /* its socket belongs to libpq */
+    PGconn                 *conn;         /* NULL: no session, no socket */
+    ngx_connection_t       *connection;   /* the socket belongs to libpq */
     ngx_uint_t              syncs;        /* sent and not answered yet */
 
     struct ngx_lunary_conn_s  *owner;

@@ -300,11 +300,11 @@ static void
 ngx_lunary_pipeline_row(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e,
     PGresult *res, int row)
 {
-    size_t               size;
     ngx_lunary_query_t  *q;
 
-    size = PQresultMemorySize(res);
-    c->largest = ngx_max(c->largest, size);
+    if (PQresultMemorySize(res) > NGX_LUNARY_MAX_ROW) {
+        c->retire = 1;
+    }
 
     q = e->query;
 
@@ -445,7 +445,7 @@ ngx_lunary_pipeline_query_complete(ngx_lunary_conn_t *c,
         c->preparing = 0;
     }
 
-    if (c->largest > NGX_LUNARY_MAX_ROW || ngx_lunary_passed(c->expires)) {
+    if (ngx_lunary_passed(c->expires)) {
         c->retire = 1;
     }
 
