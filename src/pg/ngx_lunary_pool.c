@@ -13,8 +13,6 @@
 #define NGX_LUNARY_EAGER  2
 
 
-static ngx_uint_t ngx_lunary_pool_is_same(ngx_lunary_pool_conf_t *a,
-    ngx_lunary_pool_conf_t *b);
 static ngx_int_t ngx_lunary_pool_init(ngx_lunary_pool_t *pool,
     ngx_cycle_t *cycle);
 static void ngx_lunary_pool_posted(ngx_event_t *ev);
@@ -36,13 +34,18 @@ ngx_lunary_pool_t *
 ngx_lunary_pool_get(ngx_array_t *pools, ngx_lunary_pool_conf_t *conf,
     ngx_pool_t *pool)
 {
+    size_t               same;
     ngx_uint_t           i;
     ngx_lunary_pool_t  **p;
 
     p = pools->elts;
+    same = offsetof(ngx_lunary_pool_conf_t, database);
 
     for (i = 0; i < pools->nelts; i++) {
-        if (ngx_lunary_pool_is_same(&p[i]->conf, conf)) {
+        if (ngx_memcmp((u_char *) &p[i]->conf + same, (u_char *) conf + same,
+                       sizeof(ngx_lunary_pool_conf_t) - same)
+            == 0)
+        {
             return p[i];
         }
     }
@@ -59,26 +62,6 @@ ngx_lunary_pool_get(ngx_array_t *pools, ngx_lunary_pool_conf_t *conf,
     }
 
     return *p;
-}
-
-
-static ngx_uint_t
-ngx_lunary_pool_is_same(ngx_lunary_pool_conf_t *a, ngx_lunary_pool_conf_t *b)
-{
-    return a->database[0] == b->database[0]
-           && a->database[1] == b->database[1]
-           && a->max == b->max
-           && a->connecting == b->connecting
-           && a->queue == b->queue
-           && a->queue_timeout == b->queue_timeout
-           && a->idle == b->idle
-           && a->lifetime == b->lifetime
-           && a->connect_timeout == b->connect_timeout
-           && a->query_timeout == b->query_timeout
-           && a->prepare == b->prepare
-           && a->random == b->random
-           && a->resolver == b->resolver
-           && a->resolver_timeout == b->resolver_timeout;
 }
 
 

@@ -188,6 +188,11 @@ typedef enum {
 
 typedef struct {
     ngx_lunary_conninfo_t    *conninfo;
+    const char               *session;           /* target_session_attrs, or
+                                                    NULL */
+
+    /* from here on equal, byte by byte, for those who share a pool */
+
     uint64_t                  database[2];       /* tells databases apart */
     ngx_lunary_sql_t         *sql;
     ngx_uint_t                max;               /* connections */
@@ -198,10 +203,8 @@ typedef struct {
     ngx_msec_t                lifetime;
     ngx_msec_t                connect_timeout;
     ngx_msec_t                query_timeout;
-    ngx_lunary_prepare_e      prepare;
+    ngx_uint_t                prepare;           /* ngx_lunary_prepare_e */
     ngx_uint_t                random;            /* balance=random */
-    const char               *session;           /* target_session_attrs, or
-                                                    NULL */
     ngx_resolver_t           *resolver;          /* or NULL */
     ngx_msec_t                resolver_timeout;
 } ngx_lunary_pool_conf_t;
