@@ -178,7 +178,7 @@ ngx_lunary_json_double(ngx_lunary_out_t *out, double d)
     }
 
     if (!isfinite(d)) {
-        /* not to happen, but what is written stays JSON */
+        /* should not happen; the text stays JSON all the same */
         out->pos = ngx_cpymem(out->pos, "null", 4);
         return NGX_OK;
     }

@@ -8,9 +8,9 @@
 
 
 /*
- * Parameters of a session, for speed, and to make it read-only.  There is an
- * index for every lookup that is worth one, and the planner's guesses at small
- * tables and few rows do no good in a plan that is kept.
+ * Parameters of a session, for speed, and to make it read-only.  Every lookup
+ * that gains by an index has one.  A prepared statement keeps its plan, so the
+ * plan must not depend on how small the tables are when it is made.
  */
 
 typedef struct {
@@ -36,7 +36,7 @@ static const ngx_lunary_setting_t  ngx_lunary_settings[] = {
       "enable_bitmapscan, enable_sort and max_parallel_workers_per_gather "
       "could not be set: queries are slower" },
 
-    /* with this a backend notices that its client has left */
+    /* a backend that executes a query notices that its client has left */
 
     { "select pg_catalog.set_config('client_connection_check_interval', '1s',"
       " false) where pg_catalog.pg_backend_pid() = $1::int4",
@@ -181,7 +181,7 @@ ngx_lunary_conn_schedule(ngx_lunary_conn_t *c)
     ngx_add_timer(&c->timer, ngx_lunary_passed(due) ? 1
                                                     : due - ngx_current_msec);
 
-    /* a worker that exits waits for queries alone */
+    /* a worker that exits waits for its queries and for nothing else */
 
     c->timer.cancelable = (c->state != NGX_LUNARY_CONN_BUSY);
 }
@@ -311,7 +311,7 @@ ngx_lunary_conn_probed(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e)
 {
     if (e->failed && ngx_strncmp(e->sqlstate, "42", 2) == 0) {
 
-        /* a function may not be called, or there is no such function */
+        /* the role may not call a function, or the function is missing */
 
         ngx_lunary_conn_degraded(c, NGX_LUNARY_NSETTINGS,
                                  "the server could not be probed: queries are "
@@ -331,7 +331,7 @@ ngx_lunary_conn_probed(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e)
 }
 
 
-/* the session serves all the same: warn once a pool */
+/* the session can be used without it: warn once a pool */
 
 static void
 ngx_lunary_conn_degraded(ngx_lunary_conn_t *c, ngx_uint_t number,
@@ -377,7 +377,7 @@ ngx_lunary_conn_established(ngx_lunary_conn_t *c)
     c->connect = ngx_current_msec - c->started;
     c->standby = ngx_lunary_pg_is_standby(&c->pg);
 
-    /* not all of them at once */
+    /* not all sessions end at the same time */
 
     c->expires = ngx_current_msec + lifetime
                  - ngx_random() % (lifetime / 10 + 1);
@@ -473,7 +473,7 @@ ngx_lunary_conn_lost(ngx_lunary_conn_t *c)
         return;
     }
 
-    /* a server may keep idle sessions for a shorter time than we do */
+    /* 57P05: the server ends sessions that were idle for too long */
 
     ngx_lunary_conn_end(c, !ngx_exiting
                            && (c->nentries

@@ -7,8 +7,8 @@
 
 
 /*
- * the back-off of a host that failed, in milliseconds; doubled each time, and
- * short, for the return of the database is noticed no sooner
+ * the back-off of a host that failed, in milliseconds; doubled each time.  It
+ * is short, as the return of the database is not noticed before its end
  */
 
 #define NGX_LUNARY_BACKOFF_MIN  50
@@ -51,7 +51,7 @@ ngx_lunary_hosts_init(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool)
         { "sslkey", "/.postgresql/postgresql.key", NULL },
         { "sslrootcert", "/.postgresql/root.crt", NULL },
 
-        /* a file that is not there would end its look at the directory */
+        /* with "sslcrl" set libpq does not look at "sslcrldir" */
 
         { "sslcrl", "/.postgresql/root.crl", "sslcrldir" }
     };
@@ -147,7 +147,7 @@ ngx_lunary_hosts_passfile(ngx_lunary_hosts_t *hosts, const char *file)
                       "file that only its owner may access", file);
     }
 
-    /* a file that cannot be there */
+    /* a file that cannot exist */
 
     return "/dev/null/passfile";
 }

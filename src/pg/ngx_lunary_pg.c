@@ -56,7 +56,7 @@ ngx_lunary_pg_connect(ngx_lunary_pg_t *pg, const char *const *keywords,
 
     PQsetNoticeReceiver(pg->conn, ngx_lunary_pg_notice, pg);
 
-    /* puts the SQLSTATE into the text of an error, its only way out here */
+    /* libpq tells the SQLSTATE of a failed connection in a verbose text only */
 
     PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE);
 
@@ -157,7 +157,7 @@ ngx_lunary_pg_unregister(ngx_lunary_pg_t *pg)
         ngx_delete_posted_event(c->write);
     }
 
-    /* what epoll has at hand of this socket is not the next one's */
+    /* events that epoll has returned already are of the old socket */
 
     c->read->instance = !c->read->instance;
     c->write->instance = !c->write->instance;
@@ -181,7 +181,7 @@ ngx_lunary_pg_adopt(ngx_lunary_pg_t *pg)
 
     ngx_lunary_pg_disown(pg);
 
-    /* poll() gives numbers, and nginx finds its connections by them */
+    /* with poll() nginx finds its connections by the number of the socket */
 
     if (ngx_cycle->files) {
 
@@ -276,7 +276,7 @@ ngx_lunary_pg_poll(ngx_lunary_pg_t *pg)
         ngx_lunary_pg_reason(pg, text);
         ngx_lunary_sqlstate_find((char *) pg->reason, pg->sqlstate);
 
-        /* a login trigger raises what it likes, and has a context */
+        /* a login trigger may raise any text, PostgreSQL adds a context */
 
         if (strstr(text, "\nCONTEXT:")) {
             ngx_lunary_pg_reason(pg, "");
@@ -434,8 +434,8 @@ ngx_lunary_pg_write_handler(ngx_event_t *wev)
 
 
 /*
- * a query may be sent from anywhere: the owner is told of the loss from the
- * event loop, after the server's last words were read
+ * the owner is told of the loss from the event loop: the caller may be in the
+ * middle of something, and the server may have sent a reason that is not read
  */
 
 static ngx_int_t
@@ -488,7 +488,7 @@ ngx_lunary_pg_read(ngx_lunary_pg_t *pg)
 {
     ngx_int_t  rc, alive;
 
-    /* one read at a time, until nothing is left that the kernel can't see */
+    /* read again while TLS has data that shows in no event of the socket */
 
     for ( ;; ) {
 
@@ -547,7 +547,7 @@ ngx_lunary_pg_results(ngx_lunary_pg_t *pg)
             pg->syncs--;
         }
 
-        /* single rows are asked for anew for each query that has its turn */
+        /* libpq wants single rows to be asked for with each query */
 
         if (res == NULL || PQresultStatus(res) == PGRES_PIPELINE_SYNC) {
             (void) PQsetSingleRowMode(pg->conn);
@@ -776,9 +776,9 @@ ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text)
 
 
 /*
- * the words of a server that takes its leave come as a notice when no query
- * is under way; libpq would print them.  Nothing is to be sent after them,
- * though the socket may be open a moment longer
+ * a server that ends a session without a query sends the reason, which libpq
+ * takes for a notice and would print.  Nothing is sent after that, although the
+ * socket may still be open for a moment
  */
 
 static void
@@ -796,7 +796,7 @@ ngx_lunary_pg_notice(void *data, const PGresult *res)
         return;
     }
 
-    /* of an immediate shutdown, and of a crash, it warns */
+    /* it sends a warning before an immediate shutdown, and after a crash */
 
     if (ngx_strcmp(severity, "FATAL") == 0
         || (ngx_strcmp(severity, "WARNING") == 0

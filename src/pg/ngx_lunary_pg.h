@@ -40,8 +40,7 @@ struct ngx_lunary_pg_s {
     u_char                  reason[NGX_LUNARY_PG_REASON_LEN];
 
     unsigned                paused:1;     /* the socket is not read */
-    unsigned                broken:1;     /* the loss is told soon */
-    unsigned                tls:1;        /* libpq uses it, or may yet */
+    unsigned                broken:1;     /* the owner is told soon */
 };
 
 

@@ -11,15 +11,16 @@
 #define NGX_LUNARY_QUICK    20
 
 /*
- * and from then on those behind it are moved, if there is where to.  The server
- * executes them all the same: move no sooner than need be
+ * milliseconds; queries behind one that has taken longer are moved, if another
+ * connection can be had.  The server executes them here all the same, so they
+ * are not moved earlier
  */
 #define NGX_LUNARY_SLOW     40
 
-/* what an abandoned query may still take before its connection is closed */
+/* milliseconds until the connection of an abandoned query is closed */
 #define NGX_LUNARY_GRACE    100
 
-/* and one that was moved meanwhile: completing it is cheaper than a login */
+/* and of a query that was moved: to wait for it is cheaper than a login */
 #define NGX_LUNARY_MOVED    1000
 
 /* libpq's buffer never shrinks: retire the connection after a larger row */
@@ -114,7 +115,7 @@ ngx_lunary_pipeline_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
 
     if (text == NULL || ngx_lunary_pipeline_write(c, q, text) != NGX_OK) {
 
-        /* the event loop tells of the loss, and of what was sent before */
+        /* the event loop reads what the server has sent, and closes it */
 
         ngx_lunary_conn_retire(c);
         return NGX_ERROR;
@@ -257,7 +258,7 @@ ngx_lunary_pipeline_result(ngx_lunary_conn_t *c, PGresult *res)
 
     default:
 
-        /* nothing that was asked for: do not trust the server any more */
+        /* a result that nobody asked for: the server cannot be trusted */
 
         return ngx_lunary_pipeline_violation(c);
     }

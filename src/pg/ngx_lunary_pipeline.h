@@ -68,10 +68,10 @@ void ngx_lunary_pipeline_ask(ngx_lunary_conn_t *c, ngx_lunary_entry_e kind,
  */
 ngx_int_t ngx_lunary_pipeline_result(ngx_lunary_conn_t *c, PGresult *res);
 
-/* the rows at hand were given: lets the owner of the head's query send them */
+/* no more rows are at hand: calls "flush" of the head's query */
 void ngx_lunary_pipeline_flush(ngx_lunary_conn_t *c);
 
-/* takes a query out of its entry; a head has a moment left to complete */
+/* takes a query out of its entry; a head has 100 ms left to complete */
 void ngx_lunary_pipeline_forget(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 
 /* requeues the queries behind the head */
@@ -90,7 +90,7 @@ void ngx_lunary_pipeline_resume(ngx_lunary_conn_t *c);
 /* the time from which on the head is slow */
 ngx_msec_t ngx_lunary_pipeline_slow_time(ngx_lunary_conn_t *c);
 
-/* that time, or the head's deadline, may have passed */
+/* the timer: the head is slow, or its deadline has passed */
 void ngx_lunary_pipeline_timeout(ngx_lunary_conn_t *c);
 
 /* the session is gone: requeues or retries what was sent on it */

@@ -148,7 +148,7 @@ ngx_lunary_pool_init(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle)
     pool->hosts.resolver = pool->conf.resolver;
     pool->hosts.random = pool->conf.random;
 
-    /* a name without an answer delays the next host; 0 means no limit */
+    /* a name without an answer delays the next host; 0 is no limit */
 
     pool->hosts.resolver_timeout = pool->conf.connect_timeout;
 
@@ -321,7 +321,7 @@ ngx_lunary_pool_posted(ngx_event_t *ev)
 }
 
 
-/* sends what waits, in order, as far as there is room; connects for the rest */
+/* sends the queries that wait, in order, as long as connections have room */
 
 static void
 ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
@@ -346,7 +346,7 @@ ngx_lunary_pool_dispatch(ngx_lunary_pool_t *pool)
         if (c) {
             (void) ngx_lunary_pipeline_send(c, q);
 
-            /* one that was not sent is still the first */
+            /* a query that could not be sent is still the first */
 
             item = ngx_queue_head(&pool->waiting);
             continue;
@@ -457,7 +457,7 @@ ngx_lunary_pool_idle(ngx_lunary_pool_t *pool, ngx_uint_t serial)
 }
 
 
-/* how many connections what waits is worth */
+/* how many connections to make for the queries that wait */
 
 static ngx_uint_t
 ngx_lunary_pool_need(ngx_lunary_pool_t *pool)
@@ -481,7 +481,7 @@ ngx_lunary_pool_need(ngx_lunary_pool_t *pool)
         return pool->nwaiting;
     }
 
-    /* those that wait soon find room, but for retries */
+    /* quick connections soon have room, but a retry needs a new session */
 
     return pool->nwaiting > pool->nnew
            || (shared && ngx_lunary_pool_live(pool) < NGX_LUNARY_EAGER);
@@ -612,7 +612,7 @@ ngx_lunary_query_set_state(ngx_lunary_query_t *q,
 
     case NGX_LUNARY_QUERY_SENT:
 
-        /* its time in the queue runs until it is the head of its pipeline */
+        /* the queue's timeout runs until it is the head of the pipeline */
 
         return;
 
@@ -639,7 +639,7 @@ ngx_lunary_query_enqueue(ngx_lunary_query_t *q)
     pool = q->pool;
     q->queued = ngx_current_msec;
 
-    /* one that was sent before has waited its turn */
+    /* one that was sent before has waited already */
 
     if (q->asked) {
         ngx_queue_insert_head(&pool->waiting, &q->queue);
@@ -680,7 +680,7 @@ ngx_lunary_query_requeue(ngx_lunary_query_t *q)
 
     q->waited += ngx_current_msec - q->sent;
 
-    /* the host did not execute it */
+    /* the host has not answered it */
 
     if (q->nhosts) {
         q->nhosts--;

@@ -4,8 +4,8 @@
  * them.
  *
  * A query goes to an idle connection, or behind the quick queries of a busy
- * one, or waits; connections are made while queries wait, up to a maximum.  A
- * query that was taken is told its result exactly once, unless it is abandoned.
+ * one, or waits; connections are made while queries wait, up to a maximum.
+ * "done" is called once for each query that is taken, unless it is abandoned.
  */
 
 
@@ -26,7 +26,7 @@
 typedef struct ngx_lunary_sql_s  ngx_lunary_sql_t;
 
 
-/* the SQL, which is the business of whoever owns the pool */
+/* the SQL, which the owner of the pool provides */
 
 struct ngx_lunary_sql_s {
 
@@ -52,7 +52,7 @@ struct ngx_lunary_sql_s {
     /* of the prepared statements, NGX_LUNARY_STATEMENTS at most */
     const char *const        *names;
 
-    /* a statement's text; the callee keeps it.  NULL: no memory */
+    /* a statement's text, which stays where it is.  NULL: no memory */
     const char             *(*text)(ngx_lunary_sql_t *sql,
                                     ngx_uint_t statement,
                                     ngx_uint_t features);
@@ -112,7 +112,7 @@ struct ngx_lunary_query_s {
     ngx_lunary_query_state_e  state;
     ngx_lunary_result_e       result;
     ngx_lunary_pool_t        *pool;        /* that was asked last */
-    ngx_lunary_conn_t        *conn;        /* while sent */
+    ngx_lunary_conn_t        *conn;        /* while it is sent */
     ngx_uint_t                features;    /* of the connection, within "row" */
     const u_char             *identity;    /* the same */
     ngx_str_t                *hosts[NGX_LUNARY_QUERY_HOSTS];
@@ -128,12 +128,12 @@ struct ngx_lunary_query_s {
     ngx_msec_t                first_row;   /* from then on, if "rows" */
     ngx_msec_t                took;        /* from then on, to the last row */
     ngx_msec_t                connect;     /* what the session took to make */
-    ngx_uint_t                fresh;       /* the lowest serial it goes to */
+    ngx_uint_t                fresh;       /* lowest serial of its session */
     char                      sqlstate[NGX_LUNARY_SQLSTATE_LEN];
 
     unsigned                  standby:1;   /* was last sent to a standby, as
                                               far as is known */
-    unsigned                  asked:1;     /* was sent at all */
+    unsigned                  asked:1;     /* was sent at least once */
     unsigned                  retried:1;
     unsigned                  rows:1;      /* a row was there */
     unsigned                  connected:1; /* "connect" was for this query */
@@ -248,7 +248,8 @@ struct ngx_lunary_pool_s {
     ngx_uint_t                nwaiting;
     ngx_uint_t                nnew;              /* of these, never sent */
     ngx_queue_t               complete;          /* queries */
-    ngx_event_t               posted;            /* tells them, dispatches */
+    ngx_event_t               posted;            /* calls "done" for them,
+                                                    dispatches */
 
     /* while the database is down, as this worker sees it */
 
@@ -285,7 +286,7 @@ ngx_int_t ngx_lunary_pool_start(ngx_lunary_pool_t *pool, ngx_cycle_t *cycle);
 void ngx_lunary_pool_stop(ngx_lunary_pool_t *pool);
 
 /*
- * takes a query.  NGX_OK: "done" will be called, not before the return.
+ * takes a query.  NGX_OK: "done" will be called, after the return.
  * NGX_BUSY: the queue is full, the query was not taken; retries and the second
  * query of a request do not count against the limit
  */
@@ -329,17 +330,17 @@ void ngx_lunary_pool_outdated(ngx_lunary_query_t *q);
 void ngx_lunary_query_set_state(ngx_lunary_query_t *q,
     ngx_lunary_query_state_e state);
 
-/* the last word on a query: "done" is called from the event loop */
+/* the result of a query is known: "done" is called from the event loop */
 void ngx_lunary_query_complete(ngx_lunary_query_t *q,
     ngx_lunary_result_e result);
 
-/* puts a sent query back into the queue; that was no try, it waited */
+/* puts a sent query back into the queue; does not count as a retry */
 void ngx_lunary_query_requeue(ngx_lunary_query_t *q);
 
-/* lets the event loop tell what is complete, and send what waits */
+/* posts an event that calls "done" for complete queries, and dispatches */
 void ngx_lunary_pool_wake(ngx_lunary_pool_t *pool);
 
-/* tries to connect in so many milliseconds, or sooner if that was planned */
+/* connects in so many milliseconds, or sooner if the timer is set to that */
 void ngx_lunary_pool_reconnect_in(ngx_lunary_pool_t *pool, ngx_msec_t delay);
 
 

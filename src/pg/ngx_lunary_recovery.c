@@ -11,7 +11,7 @@
 /* the same line is not logged more often */
 #define NGX_LUNARY_LOG_PACE     10000
 
-/* while no query waits, a database that is down is tried so often */
+/* a database that is down is tried so often while no query waits */
 #define NGX_LUNARY_LOGIN_PACE   2000
 
 
@@ -183,7 +183,7 @@ ngx_lunary_recovery_interrupted(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
 }
 
 
-/* once, on a session begun from now on: one under way may fail the same way */
+/* once, on a session begun from now on: another may fail in the same way */
 
 static void
 ngx_lunary_recovery_retry(ngx_lunary_query_t *q, ngx_lunary_result_e otherwise)
@@ -208,9 +208,9 @@ ngx_lunary_recovery_retry(ngx_lunary_query_t *q, ngx_lunary_result_e otherwise)
 
 
 /*
- * what else is wrong with a session that failed a query is not known.  Keep a
- * session younger than 1 s if it was made after the last one was retired for
- * this: else each query that fails costs a login
+ * a session that failed a query may have more wrong with it.  Keep it until it
+ * is 1 s old if it was made after the last one was retired for this: else each
+ * query that fails costs a login
  */
 
 static void
@@ -272,7 +272,7 @@ ngx_lunary_recovery_lost(ngx_lunary_conn_t *c)
     ngx_lunary_recovery_log(c, c->pg.sqlstate,
                             "closed a connection, the others are checked");
 
-    /* the others may be lost, too, with no event to tell of it */
+    /* the others may be lost, too, without an event */
 
     idle = &pool->states[NGX_LUNARY_CONN_IDLE];
 
@@ -281,7 +281,7 @@ ngx_lunary_recovery_lost(ngx_lunary_conn_t *c)
         ngx_lunary_conn_check(ngx_queue_data(item, ngx_lunary_conn_t, queue));
     }
 
-    /* where none is left, find out whether another can be had */
+    /* if none is left, find out whether the database is there */
 
     ngx_lunary_pool_reconnect_in(pool, 1);
 }

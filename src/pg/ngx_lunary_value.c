@@ -290,7 +290,7 @@ ngx_lunary_value_date(u_char *p, int64_t days)
 
 /*
  * the number of dimensions, whether there are nulls, the type; then of each
- * dimension its size and its lower bound, which JSON has no word for
+ * dimension its size and its lower bound, which has no place in JSON
  */
 
 static ngx_int_t
