@@ -7,8 +7,6 @@
 #include "ngx_lunary_pg.h"
 
 
-#define NGX_LUNARY_PG_MAX_PARAMS  3
-
 /* these OIDs are fixed in PostgreSQL's catalog */
 #define NGX_LUNARY_PG_INT4_OID    23
 #define NGX_LUNARY_PG_UUID_OID    2950
@@ -314,7 +312,7 @@ ngx_lunary_pg_open(ngx_lunary_pg_t *pg)
 }
 
 
-static const Oid  ngx_lunary_pg_types[NGX_LUNARY_PG_MAX_PARAMS] = {
+static const Oid  ngx_lunary_pg_types[NGX_LUNARY_PG_PARAMS] = {
     NGX_LUNARY_PG_UUID_OID, NGX_LUNARY_PG_UUID_OID, NGX_LUNARY_PG_UUID_OID
 };
 
@@ -333,8 +331,8 @@ ngx_int_t
 ngx_lunary_pg_query(ngx_lunary_pg_t *pg, const char *name, const char *sql,
     ngx_uint_t nparams, u_char *const *params)
 {
-    static const int  lengths[NGX_LUNARY_PG_MAX_PARAMS] = { 16, 16, 16 };
-    static const int  formats[NGX_LUNARY_PG_MAX_PARAMS] = { 1, 1, 1 };
+    static const int  lengths[NGX_LUNARY_PG_PARAMS] = { 16, 16, 16 };
+    static const int  formats[NGX_LUNARY_PG_PARAMS] = { 1, 1, 1 };
 
     int                 sent;
     const char *const  *values;

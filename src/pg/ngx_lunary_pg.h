@@ -22,6 +22,7 @@
 
 
 #define NGX_LUNARY_PG_REASON_LEN  256
+#define NGX_LUNARY_PG_PARAMS      3      /* of a query, at most */
 
 
 typedef struct ngx_lunary_pg_s  ngx_lunary_pg_t;

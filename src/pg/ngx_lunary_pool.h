@@ -18,7 +18,6 @@
 #include "ngx_lunary_conn.h"
 
 
-#define NGX_LUNARY_QUERY_PARAMS  3
 #define NGX_LUNARY_STATEMENTS    16
 #define NGX_LUNARY_QUERY_HOSTS   8
 
@@ -83,7 +82,7 @@ struct ngx_lunary_query_s {
 
     ngx_uint_t                statement;
     ngx_uint_t                nparams;
-    u_char                   *params[NGX_LUNARY_QUERY_PARAMS];   /* UUIDs */
+    u_char                   *params[NGX_LUNARY_PG_PARAMS];   /* UUIDs */
     ngx_log_t                *log;
 
     /* takes row "i": NGX_OK, or NGX_ERROR for an invalid one */
