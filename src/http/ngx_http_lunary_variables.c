@@ -7,33 +7,58 @@
 #include "ngx_http_lunary_variables.h"
 
 
-static ngx_int_t ngx_http_lunary_variable_outcome(ngx_http_request_t *r,
+typedef enum {
+    NGX_HTTP_LUNARY_VAR_OUTCOME = 0,
+    NGX_HTTP_LUNARY_VAR_CREDENTIAL,
+    NGX_HTTP_LUNARY_VAR_PROJECT,
+    NGX_HTTP_LUNARY_VAR_RUNS,
+    NGX_HTTP_LUNARY_VAR_ADDR,
+    NGX_HTTP_LUNARY_VAR_RETRIES,
+    NGX_HTTP_LUNARY_VAR_QUEUE_TIME,
+    NGX_HTTP_LUNARY_VAR_CONNECT_TIME,
+    NGX_HTTP_LUNARY_VAR_FIRST_ROW_TIME,
+    NGX_HTTP_LUNARY_VAR_QUERY_TIME,
+    NGX_HTTP_LUNARY_VAR_SQLSTATE,
+    NGX_HTTP_LUNARY_VAR_CACHE,
+    NGX_HTTP_LUNARY_VAR_VERSION,
+    NGX_HTTP_LUNARY_NVARS
+} ngx_http_lunary_var_e;
+
+
+static ngx_int_t ngx_http_lunary_variable(ngx_http_request_t *r,
     ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_project(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_runs(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_time(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_sqlstate(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_cache(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_credential(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_addr(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_retries(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_version(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data);
-static ngx_int_t ngx_http_lunary_variable_set(ngx_http_variable_value_t *v,
-    u_char *data, size_t len);
+static ngx_int_t ngx_http_lunary_variable_value(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_var_e var, ngx_str_t *value);
+static ngx_int_t ngx_http_lunary_variable_project(ngx_http_lunary_ctx_t *ctx,
+    ngx_str_t *value);
+static ngx_int_t ngx_http_lunary_variable_addr(ngx_http_lunary_ctx_t *ctx,
+    ngx_str_t *value);
+static ngx_int_t ngx_http_lunary_variable_number(ngx_http_lunary_ctx_t *ctx,
+    ngx_uint_t n, ngx_str_t *value);
+static ngx_int_t ngx_http_lunary_variable_time(ngx_http_lunary_ctx_t *ctx,
+    ngx_msec_t ms, ngx_str_t *value);
 static void ngx_http_lunary_add_time(ngx_msec_t *total, ngx_msec_t ms);
 
 
+static ngx_str_t  ngx_http_lunary_vars[NGX_HTTP_LUNARY_NVARS] = {
+    ngx_string("lunary_outcome"),
+    ngx_string("lunary_credential_type"),
+    ngx_string("lunary_project_id"),
+    ngx_string("lunary_runs"),
+    ngx_string("lunary_addr"),
+    ngx_string("lunary_retries"),
+    ngx_string("lunary_queue_time"),
+    ngx_string("lunary_connect_time"),
+    ngx_string("lunary_first_row_time"),
+    ngx_string("lunary_query_time"),
+    ngx_string("lunary_sqlstate"),
+    ngx_string("lunary_key_cache_status"),
+    ngx_string("lunary_version")
+};
+
+
 ngx_str_t  ngx_http_lunary_outcomes[] = {
-    ngx_string("-"), ngx_string("ok"), ngx_string("not_modified"),
+    ngx_null_string, ngx_string("ok"), ngx_string("not_modified"),
     ngx_string("method"), ngx_string("denied"), ngx_string("not_found"),
     ngx_string("queue_full"), ngx_string("queue_timeout"),
     ngx_string("unavailable"), ngx_string("timeout"), ngx_string("error"),
@@ -42,7 +67,7 @@ ngx_str_t  ngx_http_lunary_outcomes[] = {
 
 
 ngx_str_t  ngx_http_lunary_caches[] = {
-    ngx_string("-"), ngx_string("BYPASS"), ngx_string("MISS"),
+    ngx_null_string, ngx_string("BYPASS"), ngx_string("MISS"),
     ngx_string("EXPIRED"), ngx_string("HIT")
 };
 
@@ -52,69 +77,21 @@ ngx_str_t  ngx_http_lunary_credentials[] = {
 };
 
 
-static ngx_http_variable_t  ngx_http_lunary_vars[] = {
-
-    { ngx_string("lunary_outcome"), NULL, ngx_http_lunary_variable_outcome,
-      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_project_id"), NULL, ngx_http_lunary_variable_project,
-      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_runs"), NULL, ngx_http_lunary_variable_runs,
-      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_queue_time"), NULL, ngx_http_lunary_variable_time,
-      offsetof(ngx_http_lunary_ctx_t, queue_time),
-      NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_connect_time"), NULL, ngx_http_lunary_variable_time,
-      offsetof(ngx_http_lunary_ctx_t, connect_time),
-      NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_first_row_time"), NULL,
-      ngx_http_lunary_variable_time,
-      offsetof(ngx_http_lunary_ctx_t, first_row_time),
-      NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_query_time"), NULL, ngx_http_lunary_variable_time,
-      offsetof(ngx_http_lunary_ctx_t, query_time),
-      NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_sqlstate"), NULL, ngx_http_lunary_variable_sqlstate,
-      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_key_cache_status"), NULL,
-      ngx_http_lunary_variable_cache, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_credential_type"), NULL,
-      ngx_http_lunary_variable_credential, 0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_addr"), NULL, ngx_http_lunary_variable_addr,
-      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_retries"), NULL, ngx_http_lunary_variable_retries,
-      0, NGX_HTTP_VAR_NOCACHEABLE, 0 },
-
-    { ngx_string("lunary_version"), NULL, ngx_http_lunary_variable_version,
-      0, 0, 0 },
-
-      ngx_http_null_variable
-};
-
-
 ngx_int_t
 ngx_http_lunary_variables(ngx_conf_t *cf)
 {
-    ngx_http_variable_t  *var, *v;
+    ngx_uint_t            i;
+    ngx_http_variable_t  *var;
 
-    for (v = ngx_http_lunary_vars; v->name.len; v++) {
-        var = ngx_http_add_variable(cf, &v->name, v->flags);
+    for (i = 0; i < NGX_HTTP_LUNARY_NVARS; i++) {
+        var = ngx_http_add_variable(cf, &ngx_http_lunary_vars[i],
+                                    NGX_HTTP_VAR_NOCACHEABLE);
         if (var == NULL) {
             return NGX_ERROR;
         }
 
-        var->get_handler = v->get_handler;
-        var->data = v->data;
+        var->get_handler = ngx_http_lunary_variable;
+        var->data = i;
     }
 
     return NGX_OK;
@@ -150,197 +127,130 @@ ngx_http_lunary_get_ctx(ngx_http_request_t *r)
 
 
 static ngx_int_t
-ngx_http_lunary_variable_outcome(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
+ngx_http_lunary_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
+    uintptr_t data)
 {
-    ngx_str_t              *name;
+    ngx_str_t               value;
     ngx_http_lunary_ctx_t  *ctx;
+
+    ngx_str_null(&value);
 
     ctx = ngx_http_lunary_get_ctx(r);
 
-    if (ctx == NULL || ctx->outcome == NGX_HTTP_LUNARY_UNFINISHED) {
-        v->not_found = 1;
-        return NGX_OK;
+    if (data == NGX_HTTP_LUNARY_VAR_VERSION) {
+        ngx_str_set(&value, NGINX_LUNARY_VERSION);
+
+    } else if (ctx && ngx_http_lunary_variable_value(ctx, data, &value)
+                      != NGX_OK)
+    {
+        return NGX_ERROR;
     }
-
-    name = &ngx_http_lunary_outcomes[ctx->outcome];
-
-    return ngx_http_lunary_variable_set(v, name->data, name->len);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_variable_project(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
-{
-    u_char                 *p;
-    ngx_http_lunary_ctx_t  *ctx;
-
-    ctx = ngx_http_lunary_get_ctx(r);
 
     /* an empty one can be tested, mapped, and left out of a header */
 
-    if (ctx == NULL || !ctx->has_project
-        || ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE)
-    {
+    if (value.len == 0) {
         v->not_found = 1;
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, NGX_LUNARY_UUID_TEXT_LEN);
-    if (p == NULL) {
+    v->data = value.data;
+    v->len = value.len;
+    v->valid = 1;
+    v->no_cacheable = 0;
+    v->not_found = 0;
+
+    return NGX_OK;
+}
+
+
+/* leaves "value" as it is, empty, where there is none */
+
+static ngx_int_t
+ngx_http_lunary_variable_value(ngx_http_lunary_ctx_t *ctx,
+    ngx_http_lunary_var_e var, ngx_str_t *value)
+{
+    switch (var) {
+
+    case NGX_HTTP_LUNARY_VAR_OUTCOME:
+        *value = ngx_http_lunary_outcomes[ctx->outcome];
+        return NGX_OK;
+
+    case NGX_HTTP_LUNARY_VAR_CREDENTIAL:
+        *value = ngx_http_lunary_credentials[ctx->credential];
+        return NGX_OK;
+
+    case NGX_HTTP_LUNARY_VAR_PROJECT:
+        return ngx_http_lunary_variable_project(ctx, value);
+
+    case NGX_HTTP_LUNARY_VAR_RUNS:
+
+        if (ctx->query_time == NGX_CONF_UNSET_MSEC) {
+            ngx_str_set(value, "-");
+            return NGX_OK;
+        }
+
+        return ngx_http_lunary_variable_number(ctx, ngx_http_lunary_served(ctx)
+                                                    ? ctx->nruns : 0, value);
+
+    case NGX_HTTP_LUNARY_VAR_ADDR:
+        return ngx_http_lunary_variable_addr(ctx, value);
+
+    case NGX_HTTP_LUNARY_VAR_RETRIES:
+        return ngx_http_lunary_variable_number(ctx, ctx->query.retries, value);
+
+    case NGX_HTTP_LUNARY_VAR_QUEUE_TIME:
+        return ngx_http_lunary_variable_time(ctx, ctx->queue_time, value);
+
+    case NGX_HTTP_LUNARY_VAR_CONNECT_TIME:
+        return ngx_http_lunary_variable_time(ctx, ctx->connect_time, value);
+
+    case NGX_HTTP_LUNARY_VAR_FIRST_ROW_TIME:
+        return ngx_http_lunary_variable_time(ctx, ctx->first_row_time, value);
+
+    case NGX_HTTP_LUNARY_VAR_QUERY_TIME:
+        return ngx_http_lunary_variable_time(ctx, ctx->query_time, value);
+
+    case NGX_HTTP_LUNARY_VAR_SQLSTATE:
+        value->data = (u_char *) (ctx->query.sqlstate[0] ? ctx->query.sqlstate
+                                                         : "-");
+        value->len = ngx_strlen(value->data);
+        return NGX_OK;
+
+    default: /* NGX_HTTP_LUNARY_VAR_CACHE */
+        *value = ngx_http_lunary_caches[ctx->cache];
+        return NGX_OK;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_project(ngx_http_lunary_ctx_t *ctx, ngx_str_t *value)
+{
+    if (!ctx->has_project || ctx->verdict != NGX_HTTP_LUNARY_KEY_PRIVATE) {
+        return NGX_OK;
+    }
+
+    value->data = ngx_pnalloc(ctx->request->pool, NGX_LUNARY_UUID_TEXT_LEN);
+    if (value->data == NULL) {
         return NGX_ERROR;
     }
 
-    (void) ngx_lunary_uuid_text(p, ctx->project);
+    (void) ngx_lunary_uuid_text(value->data, ctx->project);
+    value->len = NGX_LUNARY_UUID_TEXT_LEN;
 
-    return ngx_http_lunary_variable_set(v, p, NGX_LUNARY_UUID_TEXT_LEN);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_variable_runs(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
-{
-    u_char                 *p;
-    ngx_uint_t              n;
-    ngx_http_lunary_ctx_t  *ctx;
-
-    ctx = ngx_http_lunary_get_ctx(r);
-
-    if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    if (ctx->query_time == NGX_CONF_UNSET_MSEC) {
-        return ngx_http_lunary_variable_set(v, (u_char *) "-", 1);
-    }
-
-    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    n = ngx_http_lunary_served(ctx) ? ctx->nruns : 0;
-
-    return ngx_http_lunary_variable_set(v, p, ngx_sprintf(p, "%ui", n) - p);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_variable_time(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
-{
-    u_char                 *p;
-    ngx_msec_t              ms;
-    ngx_http_lunary_ctx_t  *ctx;
-
-    ctx = ngx_http_lunary_get_ctx(r);
-
-    if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    ms = *(ngx_msec_t *) ((u_char *) ctx + data);
-
-    if (ms == NGX_CONF_UNSET_MSEC) {
-        return ngx_http_lunary_variable_set(v, (u_char *) "-", 1);
-    }
-
-    p = ngx_pnalloc(r->pool, NGX_TIME_T_LEN + 4);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_lunary_variable_set(v, p,
-                                        ngx_sprintf(p, "%T.%03M",
-                                                    (time_t) ms / 1000,
-                                                    ms % 1000)
-                                        - p);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_variable_sqlstate(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
-{
-    char                   *sqlstate;
-    ngx_http_lunary_ctx_t  *ctx;
-
-    ctx = ngx_http_lunary_get_ctx(r);
-
-    if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    sqlstate = ctx->query.sqlstate[0] ? ctx->query.sqlstate : "-";
-
-    return ngx_http_lunary_variable_set(v, (u_char *) sqlstate,
-                                        ngx_strlen(sqlstate));
-}
-
-
-static ngx_int_t
-ngx_http_lunary_variable_cache(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
-{
-    ngx_str_t              *name;
-    ngx_http_lunary_ctx_t  *ctx;
-
-    ctx = ngx_http_lunary_get_ctx(r);
-
-    if (ctx == NULL || ctx->cache == NGX_HTTP_LUNARY_CACHE_NONE) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    name = &ngx_http_lunary_caches[ctx->cache];
-
-    return ngx_http_lunary_variable_set(v, name->data, name->len);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_variable_credential(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
-{
-    ngx_str_t              *name;
-    ngx_http_lunary_ctx_t  *ctx;
-
-    ctx = ngx_http_lunary_get_ctx(r);
-
-    if (ctx == NULL) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
-
-    name = &ngx_http_lunary_credentials[ctx->credential];
-
-    return ngx_http_lunary_variable_set(v, name->data, name->len);
+    return NGX_OK;
 }
 
 
 /* as $upstream_addr: the hosts in the order in which they were asked */
 
 static ngx_int_t
-ngx_http_lunary_variable_addr(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
+ngx_http_lunary_variable_addr(ngx_http_lunary_ctx_t *ctx, ngx_str_t *value)
 {
-    u_char                 *p, *addr;
-    size_t                  len;
-    ngx_uint_t              i;
-    ngx_lunary_query_t     *q;
-    ngx_http_lunary_ctx_t  *ctx;
-
-    ctx = ngx_http_lunary_get_ctx(r);
-
-    if (ctx == NULL || ctx->query.nhosts == 0) {
-        v->not_found = 1;
-        return NGX_OK;
-    }
+    u_char              *p;
+    size_t               len;
+    ngx_uint_t           i;
+    ngx_lunary_query_t  *q;
 
     q = &ctx->query;
     len = 0;
@@ -349,64 +259,56 @@ ngx_http_lunary_variable_addr(ngx_http_request_t *r,
         len += q->hosts[i]->len + 2;
     }
 
-    addr = ngx_pnalloc(r->pool, len);
-    if (addr == NULL) {
+    p = ngx_pnalloc(ctx->request->pool, len);
+    if (p == NULL) {
         return NGX_ERROR;
     }
 
-    p = addr;
+    value->data = p;
 
     for (i = 0; i < q->nhosts; i++) {
         p = ngx_sprintf(p, i ? ", %V" : "%V", q->hosts[i]);
     }
 
-    return ngx_http_lunary_variable_set(v, addr, p - addr);
+    value->len = p - value->data;
+
+    return NGX_OK;
 }
 
 
 static ngx_int_t
-ngx_http_lunary_variable_retries(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
+ngx_http_lunary_variable_number(ngx_http_lunary_ctx_t *ctx, ngx_uint_t n,
+    ngx_str_t *value)
 {
-    u_char                 *p;
-    ngx_http_lunary_ctx_t  *ctx;
+    value->data = ngx_pnalloc(ctx->request->pool, NGX_INT_T_LEN);
+    if (value->data == NULL) {
+        return NGX_ERROR;
+    }
 
-    ctx = ngx_http_lunary_get_ctx(r);
+    value->len = ngx_sprintf(value->data, "%ui", n) - value->data;
 
-    if (ctx == NULL) {
-        v->not_found = 1;
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_lunary_variable_time(ngx_http_lunary_ctx_t *ctx, ngx_msec_t ms,
+    ngx_str_t *value)
+{
+    u_char  *p;
+
+    if (ms == NGX_CONF_UNSET_MSEC) {
+        ngx_str_set(value, "-");
         return NGX_OK;
     }
 
-    p = ngx_pnalloc(r->pool, NGX_INT_T_LEN);
+    p = ngx_pnalloc(ctx->request->pool, NGX_TIME_T_LEN + 4);
     if (p == NULL) {
         return NGX_ERROR;
     }
 
-    return ngx_http_lunary_variable_set(v, p,
-                                        ngx_sprintf(p, "%ui",
-                                                    ctx->query.retries) - p);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_variable_version(ngx_http_request_t *r,
-    ngx_http_variable_value_t *v, uintptr_t data)
-{
-    return ngx_http_lunary_variable_set(v, (u_char *) NGINX_LUNARY_VERSION,
-                                        sizeof(NGINX_LUNARY_VERSION) - 1);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_variable_set(ngx_http_variable_value_t *v, u_char *data,
-    size_t len)
-{
-    v->data = data;
-    v->len = len;
-    v->valid = 1;
-    v->no_cacheable = 0;
-    v->not_found = 0;
+    value->data = p;
+    value->len = ngx_sprintf(p, "%T.%03M", (time_t) ms / 1000, ms % 1000) - p;
 
     return NGX_OK;
 }

@@ -9,7 +9,10 @@
 #include "ngx_http_lunary.h"
 
 
-/* the names of the values of ngx_http_lunary_outcome_e, and so on */
+/*
+ * The names of the values of ngx_http_lunary_outcome_e, and so on; the value
+ * that stands for "none yet" has none
+ */
 extern ngx_str_t  ngx_http_lunary_outcomes[];
 extern ngx_str_t  ngx_http_lunary_credentials[];
 extern ngx_str_t  ngx_http_lunary_caches[];
