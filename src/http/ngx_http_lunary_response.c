@@ -7,47 +7,47 @@
 
 
 static ngx_int_t ngx_http_lunary_response_send(ngx_http_request_t *r,
-    ngx_uint_t status, off_t length);
+    ngx_uint_t status, ngx_str_t *type, off_t length);
 static ngx_int_t ngx_http_lunary_response_validator(ngx_http_request_t *r,
     ngx_str_t *etag);
-static ngx_table_elt_t *ngx_http_lunary_response_cache_controls(
-    ngx_http_request_t *r);
-static void ngx_http_lunary_response_clear(ngx_http_request_t *r);
-static ngx_int_t ngx_http_lunary_response_error_headers(
-    ngx_http_request_t *r, ngx_uint_t status, ngx_http_lunary_key_e verdict);
+static ngx_int_t ngx_http_lunary_response_cache_control(ngx_http_request_t *r,
+    char *value);
 
+
+/* the error response of an outcome */
 
 typedef struct {
     ngx_uint_t   status;
-    ngx_str_t    body;
+    ngx_str_t    message;       /* empty: that of the verdict on the key */
+    char        *header;        /* or NULL */
+    char        *value;         /* NULL: the challenge of the verdict */
 } ngx_http_lunary_error_t;
 
-
-#define ngx_http_lunary_error(status, message)                                \
-    { status, ngx_string("{\"message\": \"" message "\"}") }
-
-
-/* the message of a 401 depends on the key */
 
 static ngx_http_lunary_error_t
     ngx_http_lunary_errors[NGX_HTTP_LUNARY_NOUTCOMES] = {
 
     [NGX_HTTP_LUNARY_METHOD] =
-        ngx_http_lunary_error(405, "Method not allowed"),
-    [NGX_HTTP_LUNARY_DENIED] = { 401, ngx_null_string },
+        { 405, ngx_string("Method not allowed"), "Allow", "GET, HEAD" },
+    [NGX_HTTP_LUNARY_DENIED] =
+        { 401, ngx_null_string, "WWW-Authenticate", NULL },
     [NGX_HTTP_LUNARY_NOT_FOUND] =
-        ngx_http_lunary_error(404, "Run not found"),
+        { 404, ngx_string("Run not found"), NULL, NULL },
     [NGX_HTTP_LUNARY_QUEUE_FULL] =
-        ngx_http_lunary_error(503, "Service unavailable"),
+        { 503, ngx_string("Service unavailable"), "Retry-After", "1" },
     [NGX_HTTP_LUNARY_QUEUE_TIMEOUT] =
-        ngx_http_lunary_error(503, "Service unavailable"),
+        { 503, ngx_string("Service unavailable"), "Retry-After", "1" },
     [NGX_HTTP_LUNARY_UNAVAILABLE] =
-        ngx_http_lunary_error(503, "Service unavailable"),
+        { 503, ngx_string("Service unavailable"), "Retry-After", "1" },
     [NGX_HTTP_LUNARY_TIMEOUT] =
-        ngx_http_lunary_error(504, "Gateway timeout"),
+        { 504, ngx_string("Gateway timeout"), NULL, NULL },
     [NGX_HTTP_LUNARY_ERROR] =
-        ngx_http_lunary_error(500, "Internal server error")
+        { 500, ngx_string("Internal server error"), NULL, NULL }
 };
+
+
+ngx_str_t  ngx_http_lunary_json_type =
+    ngx_string("application/json; charset=utf-8");
 
 
 ngx_int_t
@@ -63,7 +63,8 @@ ngx_http_lunary_response_ok(ngx_http_request_t *r, ngx_str_t *etag,
         return NGX_ERROR;
     }
 
-    return ngx_http_lunary_response_send(r, NGX_HTTP_OK, length);
+    return ngx_http_lunary_response_send(r, NGX_HTTP_OK,
+                                         &ngx_http_lunary_json_type, length);
 }
 
 
@@ -76,7 +77,7 @@ ngx_http_lunary_response_not_modified(ngx_http_request_t *r, ngx_str_t *etag)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    rc = ngx_http_lunary_response_send(r, NGX_HTTP_NOT_MODIFIED, -1);
+    rc = ngx_http_lunary_response_send(r, NGX_HTTP_NOT_MODIFIED, NULL, -1);
 
     if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
         return rc;
@@ -88,21 +89,23 @@ ngx_http_lunary_response_not_modified(ngx_http_request_t *r, ngx_str_t *etag)
 }
 
 
+/* sends the header; "type" is NULL where there is no body */
+
 static ngx_int_t
 ngx_http_lunary_response_send(ngx_http_request_t *r, ngx_uint_t status,
-    off_t length)
+    ngx_str_t *type, off_t length)
 {
     r->headers_out.status = status;
     r->headers_out.content_type_lowcase = NULL;
 
-    if (status == NGX_HTTP_NOT_MODIFIED) {
-        ngx_str_null(&r->headers_out.content_type);
-        r->headers_out.content_type_len = 0;
+    if (type) {
+        r->headers_out.content_type = *type;
+        r->headers_out.content_type_len =
+                          (u_char *) ngx_strchr(type->data, ';') - type->data;
 
     } else {
-        ngx_str_set(&r->headers_out.content_type,
-                    "application/json; charset=utf-8");
-        r->headers_out.content_type_len = sizeof("application/json") - 1;
+        ngx_str_null(&r->headers_out.content_type);
+        r->headers_out.content_type_len = 0;
     }
 
     if (length == -1) {
@@ -153,79 +156,32 @@ ngx_http_lunary_response_validator(ngx_http_request_t *r, ngx_str_t *etag)
 }
 
 
-ngx_int_t
+/*
+ * Makes "value" the only Cache-Control, where nginx's variables and filters
+ * look for it; clears what an upstream sent with X-Accel-Redirect on how to
+ * cache
+ */
+
+static ngx_int_t
 ngx_http_lunary_response_cache_control(ngx_http_request_t *r, char *value)
 {
     ngx_table_elt_t  *h;
 
-    ngx_http_lunary_response_clear(r);
-
-    h = ngx_http_lunary_response_cache_controls(r);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->value.data = (u_char *) value;
-    h->value.len = ngx_strlen(value);
-
-    return NGX_OK;
-}
-
-
-/* adds an empty Cache-Control; it is the only one that is not cleared */
-
-static ngx_table_elt_t *
-ngx_http_lunary_response_cache_controls(ngx_http_request_t *r)
-{
-    ngx_table_elt_t  *h;
-
-#if (nginx_version < 1023000)
-    ngx_table_elt_t  **cc;
-
-    if (r->headers_out.cache_control.elts == NULL
-        && ngx_array_init(&r->headers_out.cache_control, r->pool, 1,
-                          sizeof(ngx_table_elt_t *))
-           != NGX_OK)
-    {
-        return NULL;
-    }
-
-    cc = ngx_array_push(&r->headers_out.cache_control);
-    if (cc == NULL) {
-        return NULL;
-    }
-#endif
-
-    h = ngx_http_lunary_response_header(r, "Cache-Control", "");
-    if (h == NULL) {
-        return NULL;
-    }
-
-#if (nginx_version < 1023000)
-    *cc = h;
-#else
-    r->headers_out.cache_control = h;
-#endif
-
-    return h;
-}
-
-
-/* clears what an upstream sent with X-Accel-Redirect on how to cache */
-
-static void
-ngx_http_lunary_response_clear(ngx_http_request_t *r)
-{
 #if (nginx_version >= 1023000)
-    ngx_table_elt_t  *h;
 
     for (h = r->headers_out.cache_control; h; h = h->next) {
         h->hash = 0;
     }
 
-    r->headers_out.cache_control = NULL;
+    h = ngx_http_lunary_response_header(r, "Cache-Control", value);
+    r->headers_out.cache_control = h;
+
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
 
 #else
+
     ngx_uint_t         i;
     ngx_table_elt_t  **cc;
 
@@ -235,7 +191,25 @@ ngx_http_lunary_response_clear(ngx_http_request_t *r)
         cc[i]->hash = 0;
     }
 
-    r->headers_out.cache_control.nelts = 0;
+    if (ngx_array_init(&r->headers_out.cache_control, r->pool, 1,
+                       sizeof(ngx_table_elt_t *))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    h = ngx_http_lunary_response_header(r, "Cache-Control", value);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    cc = ngx_array_push(&r->headers_out.cache_control);
+    if (cc == NULL) {
+        return NGX_ERROR;
+    }
+
+    *cc = h;
+
 #endif
 
     if (r->headers_out.expires) {
@@ -244,6 +218,8 @@ ngx_http_lunary_response_clear(ngx_http_request_t *r)
     }
 
     ngx_http_clear_accept_ranges(r);
+
+    return NGX_OK;
 }
 
 
@@ -251,16 +227,16 @@ ngx_int_t
 ngx_http_lunary_response_error(ngx_http_request_t *r,
     ngx_http_lunary_outcome_e outcome, ngx_http_lunary_key_e verdict)
 {
-    ngx_int_t     rc;
-    ngx_buf_t    *b;
-    ngx_str_t     body;
-    ngx_uint_t    status;
-    ngx_chain_t   out;
+    char                     *value;
+    ngx_buf_t                *b;
+    ngx_str_t                *message;
+    ngx_table_elt_t          *h;
+    ngx_http_lunary_error_t  *error;
 
-    status = ngx_http_lunary_errors[outcome].status;
+    error = &ngx_http_lunary_errors[outcome];
 
-    if (ngx_http_lunary_response_intercepted(r, status)) {
-        return (ngx_int_t) status;
+    if (ngx_http_lunary_response_intercepted(r, error->status)) {
+        return (ngx_int_t) error->status;
     }
 
     b = ngx_create_temp_buf(r->pool, 128);
@@ -268,25 +244,46 @@ ngx_http_lunary_response_error(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    body = ngx_http_lunary_errors[outcome].body;
+    message = error->message.len ? &error->message
+                                 : ngx_http_lunary_key_message(verdict);
 
-    if (outcome == NGX_HTTP_LUNARY_DENIED) {
-        b->last = ngx_slprintf(b->pos, b->end, "{\"message\": \"%V\"}",
-                               ngx_http_lunary_key_message(verdict));
-    } else {
-        b->last = ngx_cpymem(b->pos, body.data, body.len);
+    b->last = ngx_slprintf(b->pos, b->end, "{\"message\": \"%V\"}", message);
+
+    if (error->header) {
+        value = error->value ? error->value
+                             : ngx_http_lunary_challenge(verdict);
+
+        h = ngx_http_lunary_response_header(r, error->header, value);
+        if (h == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        if (outcome == NGX_HTTP_LUNARY_DENIED) {
+            r->headers_out.www_authenticate = h;
+        }
+    }
+
+    return ngx_http_lunary_response_buffer(r, error->status,
+                                           "private, no-store",
+                                           &ngx_http_lunary_json_type, b);
+}
+
+
+ngx_int_t
+ngx_http_lunary_response_buffer(ngx_http_request_t *r, ngx_uint_t status,
+    char *cache_control, ngx_str_t *type, ngx_buf_t *b)
+{
+    ngx_int_t    rc;
+    ngx_chain_t  out;
+
+    if (ngx_http_lunary_response_cache_control(r, cache_control) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     b->last_buf = (r == r->main) ? 1 : 0;
     b->last_in_chain = 1;
 
-    if (ngx_http_lunary_response_error_headers(r, status, verdict)
-        != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    rc = ngx_http_lunary_response_send(r, status, b->last - b->pos);
+    rc = ngx_http_lunary_response_send(r, status, type, b->last - b->pos);
 
     if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
         return rc;
@@ -321,42 +318,6 @@ ngx_http_lunary_response_intercepted(ngx_http_request_t *r, ngx_uint_t status)
     }
 
     return 0;
-}
-
-
-static ngx_int_t
-ngx_http_lunary_response_error_headers(ngx_http_request_t *r,
-    ngx_uint_t status, ngx_http_lunary_key_e verdict)
-{
-    ngx_table_elt_t  *h;
-
-    if (ngx_http_lunary_response_cache_control(r, "private, no-store")
-        != NGX_OK)
-    {
-        return NGX_ERROR;
-    }
-
-    switch (status) {
-
-    case NGX_HTTP_UNAUTHORIZED:
-        h = ngx_http_lunary_response_header(r, "WWW-Authenticate",
-                                           ngx_http_lunary_challenge(verdict));
-        r->headers_out.www_authenticate = h;
-        break;
-
-    case NGX_HTTP_NOT_ALLOWED:
-        h = ngx_http_lunary_response_header(r, "Allow", "GET, HEAD");
-        break;
-
-    case NGX_HTTP_SERVICE_UNAVAILABLE:
-        h = ngx_http_lunary_response_header(r, "Retry-After", "1");
-        break;
-
-    default:
-        return NGX_OK;
-    }
-
-    return h ? NGX_OK : NGX_ERROR;
 }
 
 

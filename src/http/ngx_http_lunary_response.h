@@ -11,6 +11,10 @@
 #include "ngx_http_lunary.h"
 
 
+/* the Content-Type of all JSON */
+extern ngx_str_t  ngx_http_lunary_json_type;
+
+
 /*
  * Sends the header of a 200: "length" is the size of the body, or -1 where it
  * is not known; "etag" is the value of the ETag header, quotes included, and
@@ -36,6 +40,14 @@ ngx_int_t ngx_http_lunary_response_not_modified(ngx_http_request_t *r,
 ngx_int_t ngx_http_lunary_response_error(ngx_http_request_t *r,
     ngx_http_lunary_outcome_e outcome, ngx_http_lunary_key_e verdict);
 
+/*
+ * Sends a response whose body is one buffer, with "cache_control" as the only
+ * Cache-Control.  The strings must outlive the request.  The return value is a
+ * content handler's.
+ */
+ngx_int_t ngx_http_lunary_response_buffer(ngx_http_request_t *r,
+    ngx_uint_t status, char *cache_control, ngx_str_t *type, ngx_buf_t *b);
+
 /* Returns 1 if an error_page is configured for the status, otherwise 0. */
 ngx_uint_t ngx_http_lunary_response_intercepted(ngx_http_request_t *r,
     ngx_uint_t status);
@@ -46,14 +58,6 @@ ngx_uint_t ngx_http_lunary_response_intercepted(ngx_http_request_t *r,
  */
 ngx_table_elt_t *ngx_http_lunary_response_header(ngx_http_request_t *r,
     char *key, char *value);
-
-/*
- * Makes "value" the only Cache-Control, where nginx's variables and filters
- * look for it.  The string must outlive the request.  Returns NGX_OK or
- * NGX_ERROR.
- */
-ngx_int_t ngx_http_lunary_response_cache_control(ngx_http_request_t *r,
-    char *value);
 
 
 #endif /* _NGX_HTTP_LUNARY_RESPONSE_H_INCLUDED_ */
