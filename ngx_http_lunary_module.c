@@ -11,20 +11,18 @@
 #include "ngx_http_lunary_variables.h"
 
 
-static ngx_int_t ngx_http_lunary_preconfiguration(ngx_conf_t *cf);
-static ngx_int_t ngx_http_lunary_postconfiguration(ngx_conf_t *cf);
 static void *ngx_http_lunary_create_main_conf(ngx_conf_t *cf);
 static void *ngx_http_lunary_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static void ngx_http_lunary_inherit(ngx_http_core_loc_conf_t *clcf,
     ngx_http_lunary_loc_conf_t *prev, ngx_http_lunary_loc_conf_t *conf);
-static ngx_http_handler_pt ngx_http_lunary_content_handler(
-    ngx_http_lunary_loc_conf_t *conf);
 static char *ngx_http_lunary_merge_pool(ngx_conf_t *cf,
     ngx_http_lunary_loc_conf_t *conf);
 static ngx_int_t ngx_http_lunary_init_process(ngx_cycle_t *cycle);
 static void ngx_http_lunary_exit_process(ngx_cycle_t *cycle);
+static ngx_http_lunary_main_conf_t *ngx_http_lunary_worker_conf(
+    ngx_cycle_t *cycle);
 
 static char *ngx_http_lunary_related_runs(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
@@ -47,6 +45,8 @@ static char *ngx_http_lunary_status(ngx_conf_t *cf, ngx_command_t *cmd,
 
 static char *ngx_http_lunary_handle(ngx_conf_t *cf,
     ngx_http_lunary_loc_conf_t *llcf, ngx_http_handler_pt handler);
+static char *ngx_http_lunary_invalid(ngx_conf_t *cf, ngx_str_t *arg,
+    const char *expected);
 static ngx_uint_t ngx_http_lunary_param(ngx_str_t *arg, const char *name,
     ngx_str_t *value);
 static char *ngx_http_lunary_number(ngx_conf_t *cf, ngx_str_t *arg,
@@ -94,7 +94,7 @@ static ngx_command_t  ngx_http_lunary_commands[] = {
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
       ngx_http_lunary_related_runs,
       NGX_HTTP_LOC_CONF_OFFSET,
-      0,
+      offsetof(ngx_http_lunary_loc_conf_t, id),
       NULL },
 
     { ngx_string("lunary_database"),
@@ -122,14 +122,14 @@ static ngx_command_t  ngx_http_lunary_commands[] = {
       NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_lunary_loc_conf_t, connect_timeout),
+      offsetof(ngx_http_lunary_loc_conf_t, db.connect_timeout),
       &ngx_http_lunary_time_post },
 
     { ngx_string("lunary_query_timeout"),
       NGX_HTTP_LUNARY_CONF|NGX_CONF_TAKE1,
       ngx_conf_set_msec_slot,
       NGX_HTTP_LOC_CONF_OFFSET,
-      offsetof(ngx_http_lunary_loc_conf_t, query_timeout),
+      offsetof(ngx_http_lunary_loc_conf_t, db.query_timeout),
       &ngx_http_lunary_time_post },
 
     { ngx_string("lunary_prepare"),
@@ -207,8 +207,8 @@ static ngx_command_t  ngx_http_lunary_commands[] = {
 
 
 static ngx_http_module_t  ngx_http_lunary_module_ctx = {
-    ngx_http_lunary_preconfiguration,      /* preconfiguration */
-    ngx_http_lunary_postconfiguration,     /* postconfiguration */
+    ngx_http_lunary_variables,             /* preconfiguration */
+    ngx_http_lunary_metrics_zone,          /* postconfiguration */
 
     ngx_http_lunary_create_main_conf,      /* create main configuration */
     NULL,                                  /* init main configuration */
@@ -235,20 +235,6 @@ ngx_module_t  ngx_http_lunary_module = {
     NULL,                                  /* exit master */
     NGX_MODULE_V1_PADDING
 };
-
-
-static ngx_int_t
-ngx_http_lunary_preconfiguration(ngx_conf_t *cf)
-{
-    return ngx_http_lunary_variables(cf);
-}
-
-
-static ngx_int_t
-ngx_http_lunary_postconfiguration(ngx_conf_t *cf)
-{
-    return ngx_http_lunary_metrics_zone(cf);
-}
 
 
 static void *
@@ -292,20 +278,21 @@ ngx_http_lunary_create_loc_conf(ngx_conf_t *cf)
      *     conf->id = NULL;
      *     conf->status = 0;
      *     conf->pool = NULL;
-     *     conf->random = 0;
      *     conf->temp_path = NULL;
+     *     conf->handler = NULL;
      *     conf->directive = { 0, NULL };
      */
 
-    conf->conninfo = NGX_CONF_UNSET_PTR;
-    conf->max = NGX_CONF_UNSET_UINT;
-    conf->connecting = NGX_CONF_UNSET_UINT;
-    conf->idle = NGX_CONF_UNSET_MSEC;
-    conf->lifetime = NGX_CONF_UNSET_MSEC;
-    conf->queue = NGX_CONF_UNSET_UINT;
-    conf->queue_timeout = NGX_CONF_UNSET_MSEC;
-    conf->connect_timeout = NGX_CONF_UNSET_MSEC;
-    conf->query_timeout = NGX_CONF_UNSET_MSEC;
+    conf->db.conninfo = NGX_CONF_UNSET_PTR;
+    conf->db.random = NGX_CONF_UNSET_UINT;
+    conf->db.max = NGX_CONF_UNSET_UINT;
+    conf->db.connecting = NGX_CONF_UNSET_UINT;
+    conf->db.idle = NGX_CONF_UNSET_MSEC;
+    conf->db.lifetime = NGX_CONF_UNSET_MSEC;
+    conf->db.queue = NGX_CONF_UNSET_UINT;
+    conf->db.queue_timeout = NGX_CONF_UNSET_MSEC;
+    conf->db.connect_timeout = NGX_CONF_UNSET_MSEC;
+    conf->db.query_timeout = NGX_CONF_UNSET_MSEC;
     conf->prepare = NGX_CONF_UNSET_UINT;
     conf->key_cache = NGX_CONF_UNSET_PTR;
     conf->key_valid = NGX_CONF_UNSET_MSEC;
@@ -328,24 +315,22 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (conf->conninfo == NGX_CONF_UNSET_PTR) {
-        conf->random = prev->random;
-    }
+    ngx_conf_merge_ptr_value(conf->db.conninfo, prev->db.conninfo, NULL);
+    ngx_conf_merge_uint_value(conf->db.random, prev->db.random, 0);
 
-    ngx_conf_merge_ptr_value(conf->conninfo, prev->conninfo, NULL);
+    ngx_conf_merge_uint_value(conf->db.max, prev->db.max, 8);
+    ngx_conf_merge_uint_value(conf->db.connecting, prev->db.connecting,
+                              ngx_min(2, conf->db.max));
+    ngx_conf_merge_msec_value(conf->db.idle, prev->db.idle, 60000);
+    ngx_conf_merge_msec_value(conf->db.lifetime, prev->db.lifetime, 3600000);
 
-    ngx_conf_merge_uint_value(conf->max, prev->max, 8);
-    ngx_conf_merge_uint_value(conf->connecting, prev->connecting,
-                              ngx_min(2, conf->max));
-    ngx_conf_merge_msec_value(conf->idle, prev->idle, 60000);
-    ngx_conf_merge_msec_value(conf->lifetime, prev->lifetime, 3600000);
+    ngx_conf_merge_uint_value(conf->db.queue, prev->db.queue, 256);
+    ngx_conf_merge_msec_value(conf->db.queue_timeout, prev->db.queue_timeout,
+                              2000);
 
-    ngx_conf_merge_uint_value(conf->queue, prev->queue, 256);
-    ngx_conf_merge_msec_value(conf->queue_timeout, prev->queue_timeout, 2000);
-
-    ngx_conf_merge_msec_value(conf->connect_timeout, prev->connect_timeout,
-                              5000);
-    ngx_conf_merge_msec_value(conf->query_timeout, prev->query_timeout,
+    ngx_conf_merge_msec_value(conf->db.connect_timeout,
+                              prev->db.connect_timeout, 5000);
+    ngx_conf_merge_msec_value(conf->db.query_timeout, prev->db.query_timeout,
                               10000);
     ngx_conf_merge_uint_value(conf->prepare, prev->prepare,
                               NGX_LUNARY_PREPARE_AUTO);
@@ -380,11 +365,11 @@ ngx_http_lunary_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
         return NGX_CONF_OK;
     }
 
-    if (conf->directive.len == 0) {
+    if (conf->handler == NULL) {
         return NGX_CONF_OK;
     }
 
-    if (clcf->handler != ngx_http_lunary_content_handler(conf)) {
+    if (clcf->handler != conf->handler) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "the \"%V\" directive in %s:%ui is in a location that "
                       "a later directive, such as \"proxy_pass\", serves too",
@@ -409,21 +394,14 @@ ngx_http_lunary_inherit(ngx_http_core_loc_conf_t *clcf,
     conf->id = prev->id;
     conf->status = prev->status;
     conf->pool = prev->pool;
+    conf->handler = prev->handler;
     conf->directive = prev->directive;
     conf->file = prev->file;
     conf->line = prev->line;
 
-    if (clcf->lmt_excpt && clcf->handler == NULL && conf->directive.len) {
-        clcf->handler = ngx_http_lunary_content_handler(conf);
+    if (clcf->lmt_excpt && clcf->handler == NULL) {
+        clcf->handler = conf->handler;
     }
-}
-
-
-static ngx_http_handler_pt
-ngx_http_lunary_content_handler(ngx_http_lunary_loc_conf_t *conf)
-{
-    return conf->status ? ngx_http_lunary_status_handler
-                        : ngx_http_lunary_handler;
 }
 
 
@@ -434,11 +412,13 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
 {
     char                         *reason;
     ngx_str_t                     host;
-    ngx_lunary_pool_conf_t        pconf;
+    ngx_lunary_pool_conf_t       *db;
     ngx_http_core_loc_conf_t     *clcf;
     ngx_http_lunary_main_conf_t  *lmcf;
 
-    if (conf->conninfo == NULL) {
+    db = &conf->db;
+
+    if (db->conninfo == NULL) {
         ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
                       "no \"lunary_database\" is defined for "
                       "the \"%V\" directive in %s:%ui",
@@ -449,31 +429,18 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
     lmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_lunary_module);
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
 
-    ngx_memzero(&pconf, sizeof(ngx_lunary_pool_conf_t));
-
-    pconf.conninfo = conf->conninfo;
-    pconf.sql = lmcf->sql;
-    pconf.max = conf->max;
-    pconf.connecting = conf->connecting;
-    pconf.queue = conf->queue;
-    pconf.queue_timeout = conf->queue_timeout;
-    pconf.idle = conf->idle;
-    pconf.lifetime = conf->lifetime;
-    pconf.connect_timeout = conf->connect_timeout;
-    pconf.query_timeout = conf->query_timeout;
-    pconf.prepare = conf->prepare;
-    pconf.session = ngx_lunary_conninfo_value(conf->conninfo,
-                                              "target_session_attrs");
-    pconf.random = conf->random;
+    db->sql = lmcf->sql;
+    db->prepare = conf->prepare;
+    db->session = db->conninfo->session;
 
     /* without a resolver, names are resolved now, once and for all */
 
     if (clcf->resolver && ngx_lunary_resolver_is_configured(clcf->resolver)) {
-        pconf.resolver = clcf->resolver;
-        pconf.resolver_timeout = clcf->resolver_timeout;
+        db->resolver = clcf->resolver;
+        db->resolver_timeout = clcf->resolver_timeout;
 
     } else {
-        reason = ngx_lunary_conninfo_resolve(cf, conf->conninfo, &host);
+        reason = ngx_lunary_conninfo_resolve(cf, db->conninfo, &host);
 
         if (reason) {
             ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
@@ -485,10 +452,9 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
         }
     }
 
-    ngx_lunary_conninfo_database(conf->conninfo, pconf.resolver,
-                                 pconf.database);
+    ngx_lunary_conninfo_database(db->conninfo, db->resolver, db->database);
 
-    conf->pool = ngx_lunary_pool_get(&lmcf->pools, &pconf, cf->pool);
+    conf->pool = ngx_lunary_pool_get(&lmcf->pools, db, cf->pool);
 
     return conf->pool ? NGX_CONF_OK : NGX_CONF_ERROR;
 }
@@ -501,16 +467,9 @@ ngx_http_lunary_init_process(ngx_cycle_t *cycle)
     ngx_lunary_pool_t           **pools;
     ngx_http_lunary_main_conf_t  *lmcf;
 
-    /* the cache manager comes here too, and serves nobody */
+    lmcf = ngx_http_lunary_worker_conf(cycle);
 
-    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
-    {
-        return NGX_OK;
-    }
-
-    lmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_lunary_module);
-
-    if (lmcf == NULL || lmcf->pools.nelts == 0) {
+    if (lmcf == NULL) {
         return NGX_OK;
     }
 
@@ -535,14 +494,9 @@ ngx_http_lunary_exit_process(ngx_cycle_t *cycle)
     ngx_lunary_pool_t           **pools;
     ngx_http_lunary_main_conf_t  *lmcf;
 
-    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
-    {
-        return;
-    }
+    lmcf = ngx_http_lunary_worker_conf(cycle);
 
-    lmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_lunary_module);
-
-    if (lmcf == NULL || lmcf->pools.nelts == 0) {
+    if (lmcf == NULL) {
         return;
     }
 
@@ -556,38 +510,33 @@ ngx_http_lunary_exit_process(ngx_cycle_t *cycle)
 }
 
 
+/* NULL without pools, and in the cache manager, which serves no requests */
+
+static ngx_http_lunary_main_conf_t *
+ngx_http_lunary_worker_conf(ngx_cycle_t *cycle)
+{
+    ngx_http_lunary_main_conf_t  *lmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NULL;
+    }
+
+    lmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_lunary_module);
+
+    return (lmcf && lmcf->pools.nelts) ? lmcf : NULL;
+}
+
+
 static char *
 ngx_http_lunary_related_runs(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
-    ngx_http_lunary_loc_conf_t *llcf = conf;
+    char  *rv;
 
-    char                              *rv;
-    ngx_str_t                         *value;
-    ngx_http_compile_complex_value_t   ccv;
+    rv = ngx_http_lunary_handle(cf, conf, ngx_http_lunary_handler);
 
-    rv = ngx_http_lunary_handle(cf, llcf, ngx_http_lunary_handler);
-    if (rv != NGX_CONF_OK) {
-        return rv;
-    }
-
-    value = cf->args->elts;
-
-    llcf->id = ngx_palloc(cf->pool, sizeof(ngx_http_complex_value_t));
-    if (llcf->id == NULL) {
-        return NGX_CONF_ERROR;
-    }
-
-    ngx_memzero(&ccv, sizeof(ngx_http_compile_complex_value_t));
-
-    ccv.cf = cf;
-    ccv.value = &value[1];
-    ccv.complex_value = llcf->id;
-
-    if (ngx_http_compile_complex_value(&ccv) != NGX_OK) {
-        return NGX_CONF_ERROR;
-    }
-
-    return NGX_CONF_OK;
+    return rv == NGX_CONF_OK ? ngx_http_set_complex_value_slot(cf, cmd, conf)
+                             : rv;
 }
 
 
@@ -600,7 +549,7 @@ ngx_http_lunary_handle(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *llcf,
     ngx_str_t                 *value;
     ngx_http_core_loc_conf_t  *clcf;
 
-    if (llcf->directive.len) {
+    if (llcf->handler) {
         return "is duplicate, or beside another that serves the location";
     }
 
@@ -612,6 +561,7 @@ ngx_http_lunary_handle(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *llcf,
     }
 
     clcf->handler = handler;
+    llcf->handler = handler;
 
     value = cf->args->elts;
     llcf->directive = value[0];
@@ -630,11 +580,12 @@ ngx_http_lunary_database(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     char       *reason;
     ngx_str_t  *value, balance;
 
-    if (llcf->conninfo != NGX_CONF_UNSET_PTR) {
+    if (llcf->db.conninfo != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
     }
 
     value = cf->args->elts;
+    llcf->db.random = 0;
 
     if (cf->args->nelts == 3) {
 
@@ -647,7 +598,7 @@ ngx_http_lunary_database(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
 
         if (ngx_strcmp(balance.data, "random") == 0) {
-            llcf->random = 1;
+            llcf->db.random = 1;
 
         } else if (ngx_strcmp(balance.data, "ordered") != 0) {
             return "has an invalid \"balance\", expected \"ordered\" "
@@ -655,12 +606,12 @@ ngx_http_lunary_database(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    llcf->conninfo = ngx_pcalloc(cf->pool, sizeof(ngx_lunary_conninfo_t));
-    if (llcf->conninfo == NULL) {
+    llcf->db.conninfo = ngx_pcalloc(cf->pool, sizeof(ngx_lunary_conninfo_t));
+    if (llcf->db.conninfo == NULL) {
         return NGX_CONF_ERROR;
     }
 
-    reason = ngx_lunary_conninfo_parse(cf->pool, &value[1], llcf->conninfo);
+    reason = ngx_lunary_conninfo_parse(cf->pool, &value[1], llcf->db.conninfo);
 
     if (reason) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
@@ -682,37 +633,35 @@ ngx_http_lunary_pool(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t   *arg, value;
     ngx_uint_t   i;
 
-    if (llcf->max != NGX_CONF_UNSET_UINT) {
+    if (llcf->db.max != NGX_CONF_UNSET_UINT) {
         return "is duplicate";
     }
 
-    llcf->max = 8;
-    llcf->idle = 60000;
-    llcf->lifetime = 3600000;
+    llcf->db.max = 8;
+    llcf->db.idle = 60000;
+    llcf->db.lifetime = 3600000;
 
     arg = cf->args->elts;
 
     for (i = 1; i < cf->args->nelts; i++) {
 
         if (ngx_http_lunary_param(&arg[i], "max=", &value)) {
-            rv = ngx_http_lunary_number(cf, &arg[i], &value, &llcf->max);
+            rv = ngx_http_lunary_number(cf, &arg[i], &value, &llcf->db.max);
 
         } else if (ngx_http_lunary_param(&arg[i], "connecting=", &value)) {
             rv = ngx_http_lunary_number(cf, &arg[i], &value,
-                                        &llcf->connecting);
+                                        &llcf->db.connecting);
 
         } else if (ngx_http_lunary_param(&arg[i], "idle=", &value)) {
-            rv = ngx_http_lunary_time(cf, &arg[i], &value, &llcf->idle);
+            rv = ngx_http_lunary_time(cf, &arg[i], &value, &llcf->db.idle);
 
         } else if (ngx_http_lunary_param(&arg[i], "lifetime=", &value)) {
-            rv = ngx_http_lunary_time(cf, &arg[i], &value, &llcf->lifetime);
+            rv = ngx_http_lunary_time(cf, &arg[i], &value, &llcf->db.lifetime);
 
         } else {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\" in \"lunary_pool\", "
-                               "expected \"max=\", \"idle=\", \"lifetime=\", "
-                               "or \"connecting=\"", &arg[i]);
-            return NGX_CONF_ERROR;
+            return ngx_http_lunary_invalid(cf, &arg[i], "\"max=\", \"idle=\", "
+                                           "\"lifetime=\", or "
+                                           "\"connecting=\"");
         }
 
         if (rv != NGX_CONF_OK) {
@@ -720,11 +669,11 @@ ngx_http_lunary_pool(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    if (llcf->connecting == NGX_CONF_UNSET_UINT) {
-        llcf->connecting = ngx_min(2, llcf->max);
+    if (llcf->db.connecting == NGX_CONF_UNSET_UINT) {
+        llcf->db.connecting = ngx_min(2, llcf->db.max);
     }
 
-    if (llcf->connecting > llcf->max) {
+    if (llcf->db.connecting > llcf->db.max) {
         return "has a \"connecting\" that is greater than its \"max\"";
     }
 
@@ -740,31 +689,28 @@ ngx_http_lunary_queue(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     char       *rv;
     ngx_str_t  *arg, value;
 
-    if (llcf->queue != NGX_CONF_UNSET_UINT) {
+    if (llcf->db.queue != NGX_CONF_UNSET_UINT) {
         return "is duplicate";
     }
 
     arg = cf->args->elts;
 
-    rv = ngx_http_lunary_number(cf, &arg[1], &arg[1], &llcf->queue);
+    rv = ngx_http_lunary_number(cf, &arg[1], &arg[1], &llcf->db.queue);
     if (rv != NGX_CONF_OK) {
         return rv;
     }
 
-    llcf->queue_timeout = 2000;
+    llcf->db.queue_timeout = 2000;
 
     if (cf->args->nelts == 2) {
         return NGX_CONF_OK;
     }
 
     if (!ngx_http_lunary_param(&arg[2], "timeout=", &value)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in \"lunary_queue\", "
-                           "expected \"timeout=\"", &arg[2]);
-        return NGX_CONF_ERROR;
+        return ngx_http_lunary_invalid(cf, &arg[2], "\"timeout=\"");
     }
 
-    return ngx_http_lunary_time(cf, &arg[2], &value, &llcf->queue_timeout);
+    return ngx_http_lunary_time(cf, &arg[2], &value, &llcf->db.queue_timeout);
 }
 
 
@@ -792,26 +738,22 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         ? (u_char *) ngx_strchr(name.data, ':') : NULL;
 
     if (p == NULL || p == name.data) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in "
-                           "\"lunary_key_cache\", expected \"off\" or "
-                           "\"zone=name:size\"", &arg[1]);
-        return NGX_CONF_ERROR;
+        return ngx_http_lunary_invalid(cf, &arg[1],
+                                       "\"off\" or \"zone=name:size\"");
     }
 
     number.data = p + 1;
     number.len = name.data + name.len - number.data;
     name.len = p - name.data;
 
-    /* has the same tag: nginx would take one zone for both */
+    /* its tag would be the same */
 
     if (name.len == sizeof(NGX_HTTP_LUNARY_METRICS_ZONE) - 1
         && ngx_strncmp(name.data, NGX_HTTP_LUNARY_METRICS_ZONE, name.len) == 0)
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                            "the zone name \"%V\" in "
-                           "\"lunary_key_cache\" is the module's own",
-                           &name);
+                           "\"lunary_key_cache\" is the module's own", &name);
         return NGX_CONF_ERROR;
     }
 
@@ -837,11 +779,7 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     if (cf->args->nelts == 3) {
 
         if (!ngx_http_lunary_param(&arg[2], "valid=", &value)) {
-            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid parameter \"%V\" in "
-                               "\"lunary_key_cache\", expected \"valid=\"",
-                               &arg[2]);
-            return NGX_CONF_ERROR;
+            return ngx_http_lunary_invalid(cf, &arg[2], "\"valid=\"");
         }
 
         if (ngx_http_lunary_time(cf, &arg[2], &value, &llcf->key_valid)
@@ -930,10 +868,7 @@ ngx_http_lunary_buffers(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     }
 
     if (!ngx_http_lunary_param(&arg[2], "max=", &value)) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in \"lunary_buffers\", "
-                           "expected \"max=\"", &arg[2]);
-        return NGX_CONF_ERROR;
+        return ngx_http_lunary_invalid(cf, &arg[2], "\"max=\"");
     }
 
     size = ngx_parse_size(&value);
@@ -964,24 +899,28 @@ ngx_http_lunary_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return rv;
     }
 
-    llcf->status = 1;
-
-    if (cf->args->nelts == 1) {
-        return NGX_CONF_OK;
-    }
-
     value = cf->args->elts;
 
-    if (ngx_strcmp(value[1].data, "ready") != 0) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                           "invalid parameter \"%V\" in \"lunary_status\", "
-                           "expected \"ready\"", &value[1]);
-        return NGX_CONF_ERROR;
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "ready") != 0) {
+        return ngx_http_lunary_invalid(cf, &value[1], "\"ready\"");
     }
 
-    llcf->status = 2;
+    llcf->status = cf->args->nelts;
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_http_lunary_invalid(ngx_conf_t *cf, ngx_str_t *arg, const char *expected)
+{
+    ngx_str_t *directive = cf->args->elts;
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                       "invalid parameter \"%V\" in \"%V\", expected %s",
+                       arg, directive, expected);
+
+    return NGX_CONF_ERROR;
 }
 
 

@@ -74,19 +74,8 @@ typedef struct {
 typedef struct {
     ngx_http_complex_value_t   *id;         /* lunary_related_runs */
 
-    ngx_lunary_conninfo_t      *conninfo;   /* lunary_database */
-    ngx_uint_t                  random;
-
-    ngx_uint_t                  max;        /* lunary_pool */
-    ngx_uint_t                  connecting;
-    ngx_msec_t                  idle;
-    ngx_msec_t                  lifetime;
-
-    ngx_uint_t                  queue;      /* lunary_queue */
-    ngx_msec_t                  queue_timeout;
-
-    ngx_msec_t                  connect_timeout;
-    ngx_msec_t                  query_timeout;
+    ngx_lunary_pool_conf_t      db;         /* lunary_database, and how it is
+                                               used */
     ngx_uint_t                  prepare;
 
     ngx_shm_zone_t             *key_cache;
@@ -110,7 +99,8 @@ typedef struct {
 
     ngx_lunary_pool_t          *pool;
 
-    /* the directive that needs a database, for messages about it */
+    /* the directive that serves the location, for messages about it */
+    ngx_http_handler_pt         handler;    /* NULL: there is none */
     ngx_str_t                   directive;
     u_char                     *file;
     ngx_uint_t                  line;
