@@ -431,7 +431,8 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
 
     db->sql = lmcf->sql;
     db->prepare = conf->prepare;
-    db->session = db->conninfo->session;
+    db->session = ngx_lunary_conninfo_value(db->conninfo,
+                                            "target_session_attrs");
 
     /* without a resolver, names are resolved now, once and for all */
 

@@ -42,6 +42,7 @@ struct ngx_lunary_pg_s {
 
     unsigned                paused:1;     /* the socket is not read */
     unsigned                broken:1;     /* the owner is told soon */
+    unsigned                tls:1;        /* libpq uses it, or may yet */
 };
 
 
