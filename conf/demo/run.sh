@@ -343,16 +343,16 @@ sed -n 's/^-- sample: \([^ ]*\) .*/\1/p' "$here/traces.sql" | head -n 1 \
               "'http://$local/v1/runs/$id/related?projectId=$PROJECT'"
           say ""
       done
-say "The same as a picture:  http://$local/"
-say "What is counted:        http://$local/metrics"
-say "That as a picture:      http://$local/status"
+say "The traces, drawn:  http://$local/"
+say "Metrics:            http://$local/metrics"
+say "Metrics, drawn:     http://$local/status"
 
 if [ "$local" != "$at" ]; then
-    say "From other machines: the same with an address of this one."
+    say "Other machines use an address of this machine instead."
 fi
 
 say ""
-say "Logs are in $dir/logs.  Ctrl-C ends it all."
+say "Logs are in $dir/logs.  Ctrl-C stops both servers."
 
 # a signal ends "wait" and runs the trap
 
