@@ -39,8 +39,8 @@ status=1
 
 export -n NGINX
 
-# variables such as PGHOST would change the server that psql uses; postgres needs
-# a current directory that its user can read
+# variables such as PGHOST would change the server that psql uses; postgres
+# needs a current directory that its user can read
 
 unset "${!PG@}"
 cd /

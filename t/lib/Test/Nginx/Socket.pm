@@ -1,7 +1,7 @@
 package Test::Nginx::Socket;
 
-# The tests are written for Test::Nginx::Socket.  If it is installed (or found by
-# PERL5LIB), this file loads it, otherwise Lunary::Runner.
+# The tests are written for Test::Nginx::Socket.  If it is installed (or found
+# by PERL5LIB), this file loads it, otherwise Lunary::Runner.
 
 use strict;
 use warnings;
