@@ -126,8 +126,8 @@ $(OBJS)/.configured: config Makefile $(NGINX_ID)
 	@rm -rf $(TREE) && mkdir -p $(TREE)
 ifeq ($(NGINX_SRC),)
 	@test -e $(DEBIAN_SRC)/conf_flags \
-	    || { echo "nginx-dev is missing: make deps, or NGINX_SRC=dir" >&2; \
-	         exit 1; }
+	    || { echo "nginx-dev is missing:" \
+	              "make deps-build, or NGINX_SRC=dir" >&2; exit 1; }
 	@set -e; cd $(DEBIAN_SRC); . ./conf_flags; cc= ld=; \
 	eval "set -- $$($(NGINX) -V 2>&1 \
 	                | sed -n 's/^configure arguments: //p')"; \

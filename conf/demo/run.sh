@@ -106,7 +106,7 @@ find_bindir() {
     done
 
     [ -n "$newest" ] \
-        || die "PostgreSQL's initdb and postgres are not there: make deps"
+        || die "PostgreSQL's initdb and postgres are not there: make deps-demo"
     say "$newest"
 }
 
@@ -195,7 +195,8 @@ fi
 
 bindir=$(find_bindir)
 
-command -v "$NGINX" > /dev/null || die "nginx is not installed: make deps"
+command -v "$NGINX" > /dev/null \
+    || die "nginx is not installed: make deps-demo"
 [ -e "$MODULE" ] || die "$MODULE is not there: make"
 [ -n "$KEY" ] || die "traces.sql has no key"
 
