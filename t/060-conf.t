@@ -13,7 +13,7 @@ use Test::More;
 my $good = 'host=/nowhere dbname=lunary user=lunary_ro';
 my $nginx = Lunary::Nginx->new;
 
-# the directive has a line of its own
+# the directive is in its own line
 sub conf {
     my (%part) = @_;
 

@@ -87,7 +87,7 @@ my %tags = map { tag(101) => 1 } 1 .. 12;
 is_deeply([keys %tags], [$tag], 'the same tag on each connection');
 is(tag(101, 'stream'), $tag, 'the same tag if the response streams');
 isnt(tag(101, 'nulls'), $tag, 'another one for another representation');
-isnt(tag(102), $tag, 'and for another run');
+isnt(tag(102), $tag, 'another run has another tag');
 
 
 # 304
@@ -220,7 +220,7 @@ changed('a child less', 101,
         "delete from run where id = '@{[ run_id(990001) ]}'");
 changed('a child of another project', 101, "update run set project_id =
         '@{[ project('beta') ]}' where id = '$child'");
-changed('and back', 101, "update run set project_id =
+changed('the run is in its project again', 101, "update run set project_id =
         '@{[ project('alpha') ]}' where id = '$child'");
 changed('what is above a run', 602,
         "update run set feedback = '{\"x\": 1}' where id = '$chat'");
@@ -264,7 +264,7 @@ changed('two columns that change their names', 101,
         'alter table run rename column input to x',
         'alter table run rename column output to input',
         'alter table run rename column x to output');
-changed('a column that is made anew', 101,
+changed('a column that is dropped and added', 101,
         'alter table run drop column params',
         q{alter table run add column params jsonb default '{"new": 1}'});
 changed('a table that takes the place of another', 101,

@@ -226,7 +226,7 @@ ok((grep { exists $_->{DashboardSession} } @{ $get->{security} }),
    'the session is described');
 
 
-# the published file itself, if it lies beside the repository
+# the published file, if it is beside the repository
 
 my $page = '../shared/related-runs.openapi.yaml';
 

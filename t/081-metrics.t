@@ -354,7 +354,7 @@ is(logged('/cached')->{connect}, '-', 'no time if there was a connection');
 
 # the queue: one request is running, one waits, one finds it full
 
-# in a session of its own: within a transaction pg_stat_activity does not change
+# in another session: within a transaction pg_stat_activity does not change
 my $dbh;
 
 sub lock_runs {
@@ -432,7 +432,7 @@ is(get('/statement')->{status}, 504, 'statement_timeout');
 moves('statement_timeout', timeout => 1, BYPASS => 1, queue => 1,
       request => 1, of_class('57') => 1);
 is(logged('/statement')->{outcome}, 'timeout', 'timeout in the log');
-is(logged('/statement')->{state}, '57014', 'and its SQLSTATE');
+is(logged('/statement')->{state}, '57014', 'SQLSTATE of a timeout');
 
 
 # a session ends: once is retried, twice is an error
@@ -466,8 +466,9 @@ is($client->answer->{status}, 503, 'lost twice');
 $dbh->rollback;
 moves('lost twice', unavailable => 1, BYPASS => 1, retries => 1, queue => 1,
       request => 1, connections_lost => 2, of_class('57') => 2);
-is(logged(related_uri(101))->{outcome}, 'unavailable', 'it is in the log');
-is(logged(related_uri(101))->{state}, '57P01', 'and its SQLSTATE');
+is(logged(related_uri(101))->{outcome}, 'unavailable',
+   'outcome unavailable in the log');
+is(logged(related_uri(101))->{state}, '57P01', 'SQLSTATE of a lost session');
 
 
 # a cut response: the bytes sent are counted
@@ -487,7 +488,7 @@ cmp_ok($now->{lunary_runs_total} - $mark->{lunary_runs_total}, '>', 0,
 cmp_ok($now->{lunary_runs_total} - $mark->{lunary_runs_total}, '<', 400,
        'runs that were not generated are not counted');
 cmp_ok($now->{lunary_answer_bytes_total} - $mark->{lunary_answer_bytes_total},
-       '>', 10_000, 'and its bytes');
+       '>', 10_000, 'its bytes are counted');
 is(logged('/slow')->{outcome}, 'cut', 'outcome cut in the log');
 like(logged('/slow')->{runs}, qr/^[1-9]/, 'its runs in the log');
 
@@ -590,7 +591,7 @@ cmp_ok($now->{lunary_connect_failures_total}, '>',
 is(of_host('sessions'), 0, 'a host: no session is left');
 cmp_ok(of_host('connect_failures_total'), '>', 0, 'a host: attempts failed');
 cmp_ok($now->{lunary_connections_lost_total}, '>',
-       $mark->{lunary_connections_lost_total}, 'and what was lost');
+       $mark->{lunary_connections_lost_total}, 'lost sessions are counted');
 is($now->{'lunary_connections{state="idle"}'}, 0, 'no session is left');
 
 ok($nginx->reload, 'a reload meanwhile');
@@ -676,7 +677,7 @@ soon { $locked->() } 3, 'a query is running';
 $nginx->signal('HUP');
 soon { metrics()->{'lunary_connections{state="busy"}'} == 1
        && (my @pids = $nginx->worker_pids) == 4 } 5,
-     'the old worker is busy beside the new ones';
+     'the busy connection of the old worker is counted';
 is(get('/ready')->{status}, 200, 'ready');
 $dbh->rollback;
 is($client->answer->{status}, 200, 'the old worker responds');

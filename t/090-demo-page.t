@@ -145,8 +145,8 @@ sub new_directories { grep { !$before{$_} } directories() }
 
     is reap(\%failed, 10), 1 << 8, 'no module: status 1';
     like $text, qr{^demo: /nowhere/module\.so is not there: make$}m,
-        'and the reason';
-    is_deeply [new_directories()], [], 'and no directory';
+        'the reason is printed';
+    is_deeply [new_directories()], [], 'no directory is left';
 
     my $taken = IO::Socket::INET->new(LocalAddr => '127.0.0.1', Listen => 1);
 
@@ -154,8 +154,8 @@ sub new_directories { grep { !$before{$_} } directories() }
     $text = read_until(\%failed, qr/\z(?!.)x/s);
 
     is reap(\%failed, 10), 1 << 8, 'port taken: status 1';
-    like $text, qr/port \d+ is taken/, 'and the reason';
-    is_deeply [new_directories()], [], 'and no directory';
+    like $text, qr/port \d+ is taken/, 'the reason is printed';
+    is_deeply [new_directories()], [], 'no directory is left';
 }
 
 # a signal while it starts
@@ -168,7 +168,7 @@ for my $seconds (0.3, 1.2) {
     read_until(\%stopped, qr/\z(?!.)x/s);
 
     ok defined reap(\%stopped, 15), "SIGTERM after $seconds s ends it";
-    is_deeply [new_directories()], [], 'and leaves no directory';
+    is_deeply [new_directories()], [], 'no directory is left';
 }
 
 
@@ -255,7 +255,7 @@ sub same {
         or diag 'got: ', explain $browser->js("return ($expression)");
 }
 
-like said(), qr/^parcel-agent: 12 runs, 9\.12 s$/, 'and says so aloud';
+like said(), qr/^parcel-agent: 12 runs, 9\.12 s$/, 'the summary is announced';
 
 my $summary = $browser->js(
     q{return document.getElementById('summary').innerText});
@@ -311,7 +311,7 @@ like active(), qr/^understand/, 'left: the parent';
 $browser->keys('Left');
 is rows(), 11, 'left again folds';
 same q{document.activeElement.getAttribute('aria-expanded')}, 'false',
-    'and says so';
+    'a folded run has aria-expanded false';
 $browser->keys('Right');
 is rows(), 12, 'right unfolds';
 $browser->keys('Right');
@@ -333,7 +333,7 @@ like $panel, qr/\Q$_\E/, "the panel has $_"
 
 $browser->keys('Escape');
 same q{document.querySelectorAll('#run *').length}, 0, 'Escape closes it';
-like active(), qr/^gpt-4o, llm/, 'and is back on the row';
+like active(), qr/^gpt-4o, llm/, 'the row has the focus again';
 
 $browser->keys('Up', 'Up', 'Up', 'Space');
 like panel(), qr/calls payments_refund.*amount: "48\.90"/s,
@@ -380,7 +380,7 @@ like $browser->js(q{return document.getElementById('tree').innerHTML}),
     qr/thumbs up.*thumbs down/s, 'thumbs up and down';
 $browser->keys('Enter');
 like panel(), qr/Messages\s+6/, 'the number of messages of the thread';
-like panel(), qr/me he mudado/, 'and the first of them';
+like panel(), qr/me he mudado/, 'the first message';
 $browser->keys('Escape', 'Down', 'Down', 'Enter');
 like panel(), qr/Thread’s feedback\s+thumbs up/, 'the feedback above a run';
 $browser->keys('Escape');
@@ -388,7 +388,8 @@ $browser->keys('Escape');
 pick('A run that failed');
 is $browser->js(q{return document.querySelectorAll('.failed').length}), 5,
     'five runs failed';
-like active(), qr/^invoice-import, agent, error, 48\.2 s/, 'and are called so';
+like active(), qr/^invoice-import, agent, error, 48\.2 s/,
+    'the label of a failed run';
 $browser->keys('Enter');
 like panel(), qr/Error.*The model is overloaded after 3 attempts.*Output\s+none/s,
     'an error, and no output';
@@ -409,7 +410,7 @@ like panel(), qr/<img src=x onerror="alert\(document\.cookie\)"> or <\/script>/,
     'markup is text';
 is $browser->js(q{return document.querySelectorAll('main img, main script, '
                 + 'aside img, aside script, main b b').length}), 0,
-    'and nothing but text';
+    'only text';
 $browser->keys('Escape', 'End', 'Enter');
 like panel(), qr/Input\s+none\s+Output.*empty text/s, 'empty values';
 $browser->keys('Escape');
@@ -496,7 +497,7 @@ $browser->keys('Escape', 'End');
 same 'trace.active.index', 19999, 'End goes to the last';
 like active(), qr/^run \d+,/, 'which has the focus';
 $browser->keys('Home', 'Left');
-is rows(), 1, 'all of it folded';
+is rows(), 1, 'everything is folded';
 
 for ([405, 'Error 405'], [500, 'Error 500'], [503, 'Error 503'],
      [504, 'Error 504'])
@@ -533,9 +534,9 @@ my ($key) = $samples[0]{curl} =~ /Bearer ([0-9a-f-]{36})/;
 
 ask_for($samples[0]{id}, '00000000-0000-4000-8000-00000000abcd');
 same 'document.querySelector("#message h2").textContent', 'Not allowed',
-    'a key that is none';
+    'an unknown key';
 like said(), qr/Invalid API key/, 'with the message of the response';
-same 'document.activeElement.id', 'key', 'and the key can be mended';
+same 'document.activeElement.id', 'key', 'the field of the key has the focus';
 
 ask_for('00000000-0000-4000-8000-00000000abcd', $key);
 same 'document.querySelector("#message h2").textContent', 'Run not found',
@@ -561,14 +562,14 @@ ask_for($samples[0]{id}, $key);
 ok $browser->wait_js(
     'document.querySelector(".took").innerText.startsWith("not modified")'),
     'asked for again it is not modified';
-is rows(), 12, 'and it is the same trace';
+is rows(), 12, 'the same trace';
 
 $browser->js('document.getElementById("as-session").focus()');
 $browser->keys('Enter');
 ok $browser->wait_js(
     'document.querySelector(".took").innerText.endsWith("to a session")'),
     'one button further a session opens it';
-is rows(), 12, 'and it is the same trace';
+is rows(), 12, 'the same trace';
 same 'document.getElementById("as-session").ariaPressed', 'true',
     'the button says so';
 
@@ -580,7 +581,7 @@ same 'document.querySelector("#message h2").textContent', 'Run not found',
 
 ask_for($samples[0]{id}, $session =~ s/\.[^.]*$/.c2lnbmF0dXJl/r);
 same 'document.querySelector("#message h2").textContent', 'Not allowed',
-    'a session that nobody signed';
+    'a session without a signature';
 like said(), qr/Invalid access token/, 'with the message of the response';
 
 $browser->js('document.getElementById("as-key").click()');
@@ -652,7 +653,7 @@ my @foreign = grep {
 } @urls;
 
 cmp_ok scalar @urls, '>', 6, 'requests were seen';
-is_deeply \@foreign, [], 'and all of them for the page and the endpoint';
+is_deeply \@foreign, [], 'all requests are for the page and the endpoint';
 
 my @complaints = grep {
     $_->{level} eq 'SEVERE' && $_->{message} !~ /status of 40[14]/
@@ -682,7 +683,7 @@ ctrl_c:
 kill INT => -$demo{pid};
 my $status = reap(\%demo, 15);
 is $status, 0, 'Ctrl-C ends it';
-is_deeply [left_behind($dir)], [], 'and leaves nothing behind';
+is_deeply [left_behind($dir)], [], 'nothing is left';
 delete $demo{pid};
 
 if ($browser) {

@@ -49,7 +49,7 @@ my $local = qr/host=127\.0\.0\.1 dbname=lunary user=lunary_ro/;
     $standby->stop('immediate');
     is $nginx->client->get($uri, @bearer)->{status}, 200,
         'without the standby: the primary';
-    cmp_ok scalar $primary->sessions, '>', 0, 'indeed';
+    cmp_ok scalar $primary->sessions, '>', 0, 'the primary has sessions';
 
     $nginx->stop;
 }
@@ -68,7 +68,7 @@ my $local = qr/host=127\.0\.0\.1 dbname=lunary user=lunary_ro/;
     serves($nginx, $name);
 
     my @answers = map { $nginx->client->get($uri, @bearer)->{status} } 1 .. 40;
-    is_deeply \@answers, [(200) x 40], 'and again';
+    is_deeply \@answers, [(200) x 40], '40 requests';
 
     $nginx->stop;
     $bouncer->stop;
@@ -145,18 +145,18 @@ my $local = qr/host=127\.0\.0\.1 dbname=lunary user=lunary_ro/;
 
     is_deeply [map { $_->{status} } @get], [200, 200, 200, 429],
         'the fourth of a project is too many';
-    is $get[3]{body}, '{"message": "Too many requests"}', 'and is told so';
+    is $get[3]{body}, '{"message": "Too many requests"}', 'message of a 429';
     is $get[3]{header}{'content-type'}, 'application/json; charset=utf-8',
         'in JSON';
-    is $get[3]{header}{'retry-after'}, 1, 'and when to come again';
+    is $get[3]{header}{'retry-after'}, 1, 'Retry-After';
 
     is $nginx->client->get($uri, 'X-API-Key' => key('alpha'))->{status}, 429,
         'the same key in the other header';
     is $nginx->client->get($uri, Authorization => "Bearer $second")->{status},
-        429, 'and another key of the project';
+        429, 'another key of the project is limited, too';
     is $nginx->client->get($uri,
         Authorization => 'Bearer ' . uc $second)->{status}, 429,
-        'also in capitals';
+        'a key in capitals is limited, too';
     is $nginx->client->get($uri . '?projectId=' . project('alpha'),
         Authorization => 'Bearer ' . key('beta'))->{status}, 404,
         'a key of another project is not held up, whatever it claims';

@@ -130,7 +130,7 @@ sub differs {
     my ($status, $text) = one("[$backend]", "[$module]");
 
     is $status, 1, "$name: it differs" or diag $text;
-    like $text, qr/^  \Q$said\E$/m, "$name: and is told" or diag $text;
+    like $text, qr/^  \Q$said\E$/m, "$name: it is printed" or diag $text;
 }
 
 sub known {
@@ -149,7 +149,7 @@ sub known {
 my ($status, $text) = one("[@{[ item() ]}]", "[@{[ item() ]}]");
 
 is $status, 0, 'equal responses';
-is $text, "1 run compared, 0 differ\n", 'and nothing more to say';
+is $text, "1 run compared, 0 differ\n", 'nothing else is printed';
 
 
 # differences
@@ -219,14 +219,14 @@ responses('backend', [related($a), 200, '', '[]']);
 responses('module', [related($a), 404, '', '{"message":"Run not found"}']);
 ($status, $text) = compare('--ids', "$dir/ids");
 is $status, 0, 'a run that is not there';
-like $text, qr/^ +1  absent /m, 'is known';
+like $text, qr/^ +1  absent /m, 'absent is a known difference';
 
 responses('backend', [related($a), 200, 'sleep=2', '[]']);
 responses('module', [related($a), 200, '',
                    '[' . item(qq("parentRunId":"$a")) . ']']);
 ($status, $text) = compare('--ids', "$dir/ids", '--timeout', 0.5);
 is $status, 0, 'a run that is its own parent';
-like $text, qr/^ +1  cycle /m, 'is known';
+like $text, qr/^ +1  cycle /m, 'cycle is a known difference';
 
 responses('backend', [related($a), 200, '', '[' . item('"name":"x"') . ']'],
                    [related($a), 200, '', '[' . item('"name":"y"')
@@ -234,7 +234,7 @@ responses('backend', [related($a), 200, '', '[' . item('"name":"x"') . ']'],
 responses('module', [related($a), 200, '', '[' . item('"name":"y"') . ']']);
 ($status, $text) = compare('--ids', "$dir/ids");
 is $status, 0, 'a run that changes between the two' or diag $text;
-like $text, qr/^ +1  changed /m, 'is known';
+like $text, qr/^ +1  changed /m, 'changed is a known difference';
 is scalar(asked($_)), 2, "$_: asked twice" for keys %port;
 
 
@@ -262,9 +262,9 @@ is $status, 0, 'a server that is busy is asked once more';
 responses($_, [related($a), 401, '', '{"message":"Invalid API key"}'])
     for keys %port;
 ($status, $text) = compare('--ids', "$dir/ids");
-is $status, 2, 'a credential that nobody takes';
+is $status, 2, 'a credential that both refuse';
 is $text, 'compare: both refuse the credential: backend 401 (Invalid API key)'
-    . ", module 401 (Invalid API key)\n", 'is told at once';
+    . ", module 401 (Invalid API key)\n", 'the refusal is printed';
 
 
 # values only with --values; many differences in few lines
@@ -280,7 +280,7 @@ like $text, qr/^    backend "payload one"\n    module  "payload two"$/m,
 ($status, $text) = one('[' . item(map { qq("f$_":1) } 1 .. 30) . ']',
                        '[' . item() . ']');
 is scalar(() = $text =~ /^  run/mg), 10, 'ten of thirty differences';
-like $text, qr/^  \.\.\. and 20 more$/m, 'and how many more';
+like $text, qr/^  \.\.\. and 20 more$/m, 'the number of other differences';
 
 my $deep = '[' x 3000 . ']' x 3000;
 ($status, $text) = one('[' . item("\"input\":$deep") . ']',
@@ -329,15 +329,16 @@ responses('module', map { [$_->[0], 200, '', '[]'] } @each);
 is $status, 0, 'with a session' or diag $text;
 is_deeply [grep { /related/ } asked('module')],
     [map { related($_) . "?projectId=$project" } @ids[0, 2]],
-    'and its project';
-like read_file("$dir/module.log"), qr/ Bearer \Q$jwt\E$/m, 'and its token';
+    'a session is sent with its project';
+like read_file("$dir/module.log"), qr/ Bearer \Q$jwt\E$/m,
+    'a session is sent with its token';
 unlike $text, qr/\Q$jwt\E/, 'of which nothing is printed';
 
 responses('backend');
 ($status, $text) = compare();
 is $status, 2, 'no list';
 is $text, 'compare: the backend lists no runs: its response to'
-    . " /v1/runs?type=trace is 500\n", 'and why';
+    . " /v1/runs?type=trace is 500\n", 'the reason is printed';
 
 
 # pauses: by --rate, and at least as long as the responses took
@@ -393,12 +394,12 @@ refused('no id', '\S+/ids\.bad, line 1: no id of a run', @good, '--ids',
 write_file("$dir/empty", '');
 refused('no ids', 'there are no runs to compare', @good, '--ids',
         "$dir/empty");
-refused('nobody there', 'backend: Could not connect', @good, '--ids',
+refused('no server', 'backend: Could not connect', @good, '--ids',
         "$dir/ids");
 
 my ($code, $out) = run_cmd("$top/conf/compare", '--help');
 is $code, 0, '--help';
-like $out, qr/^usage: compare /, 'is the usage';
+like $out, qr/^usage: compare /, '--help prints the usage';
 
 
 # the module with and without null fields: only nulls differ, in all runs of the
@@ -427,8 +428,8 @@ write_file("$dir/alpha", key('alpha') . "\n");
     '--module', "http://127.0.0.1:$nginx->{port}",
     '--credential', "$dir/alpha", '--ids', "$dir/all");
 is $status, 0, 'the module and itself' or diag $text;
-like $text, qr/^\d+ runs compared, 0 differ$/m, 'all equal';
-is_deeply [$text =~ /^ +\d+  (\w+)/mg], ['null'], 'but for the nulls'
+like $text, qr/^\d+ runs compared, 0 differ$/m, 'no differences';
+is_deeply [$text =~ /^ +\d+  (\w+)/mg], ['null'], 'the known difference is null'
     or diag $text;
 
 $nginx->stop;

@@ -282,7 +282,7 @@ for my $as ($pg->has_validators ? (\@bearer, \@session) : ()) {
 $answer = $client->get(related_uri('undefined') . '?projectId=1', @page,
                        Authorization => $jwt);
 is $answer->{status}, 200, 'the run "undefined": 200';
-is $answer->{body}, '[]', 'and no runs';
+is $answer->{body}, '[]', 'undefined: no runs';
 like $answer->{header}{'content-type'}, qr{^application/json}, 'in JSON';
 from_module($answer, 'undefined');
 
@@ -295,14 +295,14 @@ is $client->get(related_uri('undefinedx'), @bearer)->{status}, 404,
 $answer = $client->get($uri, @bearer, 'Accept-Encoding' => 'gzip');
 is $answer->{header}{'content-encoding'}, 'gzip', 'compressed';
 like $answer->{header}{vary}, qr/Accept-Encoding/, 'Vary says so';
-is substr($answer->{body}, 0, 2), "\x1f\x8b", 'indeed';
+is substr($answer->{body}, 0, 2), "\x1f\x8b", 'the body is compressed';
 
 $answer = $client->get($uri, @bearer, 'Accept-Encoding' => 'gzip',
                        Via => '1.1 proxy');
 is $answer->{header}{'content-encoding'}, 'gzip', 'through a proxy, too';
 
 ok !exists $client->get($uri, @bearer)->{header}{'content-encoding'},
-    'not where it was not asked for';
+    'not compressed without Accept-Encoding';
 
 
 # requests that the module does not accept
@@ -311,18 +311,18 @@ $answer = $client->get("$uri?projectId=1&a=%2F", Authorization => $jwt,
                        @page, 'X-Any' => 'thing');
 is $answer->{status}, 200, 'a session it cannot check: the backend responds';
 like $answer->{body}, qr/^backend\nGET \Q$uri\E\?projectId=1&a=%2F HTTP/,
-    'it is asked with the request as it came';
+    'the backend gets the request unchanged';
 like $answer->{body}, qr/^Authorization: \Q$jwt\E\r$/mi,
-    'with its Authorization';
-like $answer->{body}, qr/^X-Any: thing\r$/mi, 'and its other headers';
+    'the backend gets Authorization';
+like $answer->{body}, qr/^X-Any: thing\r$/mi, 'the backend gets other headers';
 like $answer->{body}, qr/^X-Forwarded-For: 127\.0\.0\.1\r$/mi,
-    'and where it came from';
+    'the backend gets the address of the client';
 ok !exists $answer->{header}{'www-authenticate'},
-    'no header of the refusal is left';
+    'no header of the 401 is left';
 is $answer->{header}{'access-control-allow-origin'},
     'https://app.example.com', 'the CORS headers are the backend\'s';
 unlike $answer->{header}{'cache-control'} // '', qr/no-store/,
-    'and no Cache-Control of the module';
+    'no Cache-Control of the module';
 
 like $client->get($uri)->{body}, qr/^backend\n/, 'no key: the backend';
 
@@ -338,7 +338,7 @@ for my $size (17, 3000, 300_000) {
     is $answer->{status}, 200, "POST of $size bytes: the backend responds";
     like $answer->{body}, qr/^backend\nPOST \Q$uri\E HTTP/,
         'with the method';
-    ok index($answer->{body}, $body) > 0, 'and the body';
+    ok index($answer->{body}, $body) > 0, 'the backend gets the body';
 
     $answer = $client->exchange('GET', $uri, Authorization => $jwt,
                                 body => $body);
@@ -357,7 +357,7 @@ my $closed = wait_until {
 
 cmp_ok $closed // 99, '<', 5 * patience(),
     'an idle connection to the backend is closed in time';
-cmp_ok $closed // 0, '>', 3, 'and kept until then';
+cmp_ok $closed // 0, '>', 3, 'it was kept open until then';
 
 
 # the backend is slow, or down
@@ -387,13 +387,14 @@ $answer = $client->exchange('OPTIONS', '/v1/users', @page,
     'Access-Control-Request-Method' => 'PATCH',
     'Access-Control-Request-Headers' => 'authorization,content-type');
 
-is $answer->{status}, 204, 'away, a preflight: 204';
+is $answer->{status}, 204, 'the backend is down, a preflight: 204';
 like $answer->{header}{'access-control-allow-methods'}, qr/\bPATCH\b/,
-    'so that the page gets to read the 502';
+    'the preflight allows the method';
 like $answer->{header}{'access-control-allow-headers'},
-    qr/Authorization.*Content-Type/, 'whatever it sends';
+    qr/Authorization.*Content-Type/, 'the preflight allows the headers';
 
-is $client->get($uri, @bearer)->{status}, 200, 'the module serves without it';
+is $client->get($uri, @bearer)->{status}, 200,
+    'the backend is down: the module still serves';
 
 $nginx->stop;
 
@@ -403,15 +404,16 @@ $nginx->stop;
 my $log = read_file("$nginx->{dir}/logs/lunary.log");
 
 like $log, qr{"GET \Q$uri\E HTTP/1\.1" 200 \d+ outcome=ok project=\S{36} runs=\d+ queue=\S+ connect=\S+ first_row=\d+\.\d+ query=\d+\.\d+ total=\d+\.\d+ sqlstate=- key_cache=(?:HIT|MISS) credential=key$}m,
-    'the log says where the time went';
-like $log, qr/ key_cache=HIT /, 'and that the key was known';
+    'the times in the log';
+like $log, qr/ key_cache=HIT /, 'a key from the cache in the log';
 like $log, qr{"GET \Q$uri$in_alpha\E HTTP/1\.1" 200 \d+ outcome=ok .* credential=session$}m,
-    'and that a session was served';
-unlike $log, qr/eyJ/, 'but not which';
+    'a session in the log';
+unlike $log, qr/eyJ/, 'no token in the log';
 like $log, qr{"GET \Q$uri\E\?projectId=1&a=%2F HTTP/1\.1" 200 \d+ outcome=denied },
     'requests that the backend served are logged, with the reason';
-like $log, qr/"POST \Q$uri\E HTTP.* outcome=method /, 'whatever the reason';
-unlike $log, qr{ /v1/users}, 'and nothing else';
+like $log, qr/"POST \Q$uri\E HTTP.* outcome=method /,
+    'the reason in the log: the method';
+unlike $log, qr{ /v1/users}, 'no other requests in the log';
 unlike read_file("$nginx->{dir}/logs/access.log"), qr{/related HTTP/1\.1" 2},
     'each in one log';
 

@@ -113,10 +113,10 @@ is $runs =~ tr/,//dr, 30, 'runs of five responses';
 get(101) for 1 .. 20;
 get(101, '00000000-0000-4000-8000-00000000dead') for 1 .. 4;
 ok $browser->wait_js(said('Requests') . q{.includes('denied')}, 10),
-    'what is refused shows up';
+    'denied requests are drawn';
 like $browser->js('return ' . said('Requests')),
     qr/^Requests: (?:[\d:APM ]+, )?ok [\d.]+, denied [\d.]+$/,
-    'and nothing else does';
+    'ok and denied requests are shown';
 like $browser->js('return ' . said('Time')),
     qr/^Time: request, median [\d.]+ m?s, .*first row, 95 % [\d.]+ m?s$/,
     'times';
@@ -179,7 +179,7 @@ pretend({ requests => { ok => 60, cut => 1, error => 3 },
 
 is $browser->js('return ' . said('Requests')),
     'Requests: ok 30, error 1.5, cut 0.5', 'requests a second';
-is $browser->js('return ' . tile('Requests a second')), '32', 'all of them';
+is $browser->js('return ' . tile('Requests a second')), '32', 'the rate';
 is $browser->js('return ' . tile('Failed')), '6.25 %', 'those that failed';
 is $browser->js('return ' . tile('First row, 95 %')), '550 ms',
     'a quantile, within its bucket';
@@ -192,7 +192,7 @@ is $browser->js('return ' . rows('Hosts')) =~ s/\s+/ /gr =~ s/ $//r,
 is $browser->js('return document.querySelector("td.bad").textContent'), '6',
     'the one that is away in another colour';
 is $browser->js('return document.getElementById("version").textContent'),
-    '1.0.0, nginx 1.22.1, libpq 15.8', 'as told';
+    '1.0.0, nginx 1.22.1, libpq 15.8', 'the versions';
 is $browser->js('return ' . said('Connections')),
     'Connections: idle 1, busy 2, checking 0, connecting 0', 'connections';
 
@@ -221,7 +221,7 @@ pretend({ counters => { database_errors => { '<img src=x>' => 7, 57 => 2 } } });
 is $browser->js('return document.querySelectorAll("main img").length'), 0,
     'no markup from a response';
 like $browser->js('return ' . rows('Errors')), qr/<img src=x>\s+7\s+7/,
-    'but its text';
+    'markup is shown as text';
 
 # no more than ten minutes are kept
 
@@ -257,9 +257,9 @@ $browser->keys('Left', 'Left');
 ok $browser->js('return document.querySelector(".cross") !== null'),
     'a moment is marked';
 isnt $browser->js('return ' . said('Requests')), $latest,
-    'and its numbers are told';
+    'the numbers of that time are shown';
 $browser->js('document.activeElement.blur()');
-is $browser->js('return ' . said('Requests')), $latest, 'then the latest';
+is $browser->js('return ' . said('Requests')), $latest, 'the latest again';
 
 
 # colours, and a phone
@@ -288,10 +288,10 @@ for my $scheme (qw( light dark )) {
 $browser->cdp('Emulation.setDeviceMetricsOverride',
     { width => 390, height => 800, deviceScaleFactor => 1, mobile => \1 });
 ok $browser->wait_js('document.documentElement.scrollWidth <= 390'),
-    'nothing sticks out of a phone';
+    'the page is not wider than the phone';
 cmp_ok $browser->js('return Math.max(...[...document.querySelectorAll('
     . '".chart svg *")].map(e => e.getBoundingClientRect().right))'), '<=',
-    390, 'nor out of a chart';
+    390, 'no chart is wider than the phone';
 $browser->cdp('Emulation.clearDeviceMetricsOverride');
 picture('-phone', 390, 1500);
 
@@ -304,19 +304,19 @@ $browser->js('document.getElementById("pause").click()');
 like $browser->js('return document.getElementById("when").textContent'),
     qr/^paused at /, 'a pause';
 is $browser->js('return document.getElementById("pause")'
-                . '.getAttribute("aria-pressed")'), 'true', 'is told';
+                . '.getAttribute("aria-pressed")'), 'true', 'the state of the button';
 $browser->js('document.getElementById("pause").click()');
 
 $pg->stop('immediate');
 get(101);
 same $state, 'the database is away', 'the database is away', 20;
 $pg->start;
-same $state, 'serving', 'and back', 20;
+same $state, 'serving', 'the database is back', 20;
 
 my @foreign = grep {
     !m{^(?:data|chrome):} && !m{^\Q$base\E/lunary/(?:status|metrics\?)}
 } $browser->requests;
-is_deeply \@foreign, [], 'nobody else is asked';
+is_deeply \@foreign, [], 'no requests to other servers';
 is_deeply [map { $_->{message} } grep { $_->{level} eq 'SEVERE' }
            $browser->log('browser')], [], 'no error in the console';
 

@@ -139,7 +139,7 @@ SKIP: {
     ($status, $out) = run_cmd('nginx', '-T');
     is $status, 0, 'nginx -t is content' or diag $out;
     like $out, qr/^load_module modules\/ngx_http_lunary_module\.so;$/m,
-        'and loads it';
+        'nginx loads the module';
 
     # the module is loaded by Debian's own configuration
 

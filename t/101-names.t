@@ -111,7 +111,7 @@ sub failures {
 
 is(get('/name')->{status}, 200, 'a name');
 ok($first->sessions, 'it uses the first address');
-is($second->sessions, 0, 'and not the second');
+is($second->sessions, 0, 'the second has no session');
 
 is(get('/case')->{status}, 200, 'a name in the case of the password file');
 is(get('/both')->{status}, 200, 'a name of two addresses');
@@ -125,7 +125,7 @@ cmp_ok($failures, '>=', 4,
        'each failed lookup counts as a failed connect attempt');
 cmp_ok(scalar @lines, '<', $failures, 'the log shows a few');
 like($lines[0], qr/\[error\].*"unknown\.test:.*\(3: Host not found\)/,
-     'and of which');
+     'the line has the name');
 
 is(get('/next')->{status}, 200, 'the next host after an unknown name');
 
@@ -207,7 +207,7 @@ $nginx->configure(config => $nginx->{config} =~ s/host=localhost
                                                  /host=no.such.invalid/xr);
 ($status, $output) = $nginx->test;
 isnt($status, 0, 'nginx -t refuses a name that cannot be resolved');
-like($output, qr/no\.such\.invalid/, 'and says which');
+like($output, qr/no\.such\.invalid/, 'the line has the name');
 
 my $local = Lunary::Pg->new;
 $nginx->configure(config => <<"EOF_CONFIG");

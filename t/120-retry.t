@@ -168,7 +168,7 @@ for my $n (@small, @small) {
     right($client->answer, $small[0], 'ended before the query is sent');
     like($other->log_since($mark), qr/closed a connection.*57P01/,
          'ended before the query is sent: the log says why');
-    is(join(' ', $other->worker_pids), $worker, 'and the worker continues');
+    is(join(' ', $other->worker_pids), $worker, 'the worker continues');
     $other->stop;
 }
 
@@ -202,7 +202,7 @@ while (time < $end) {
 }
 
 is($end, 0, 'the connection ends');
-isnt(substr($tail, -5), "0\r\n\r\n", 'and there is no last chunk');
+isnt(substr($tail, -5), "0\r\n\r\n", 'there is no last chunk');
 $reader->close;
 right(ask($small[0])->answer, $small[0], 'the next request');
 

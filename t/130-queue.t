@@ -67,7 +67,7 @@ is(scalar @waited, 20, 'the queue holds its maximum');
 is(scalar @full, 10, 'the others are refused at once');
 is(scalar(grep { $_->{time} < 0.95 } @waited), 0,
    'the others wait until the timeout');
-is(scalar(grep { $_->{time} > 2 } @waited), 0, 'and no longer');
+is(scalar(grep { $_->{time} > 2 } @waited), 0, 'no request waits longer');
 
 
 # the database returns while requests wait
@@ -231,7 +231,7 @@ slow($pg, $small[3] => 1.5);
     is(ask($nginx, $small[0])->answer->{status}, 200,
        'the other session serves another request');
     $pg->do('alter role lunary_ro connection limit -1');
-    is($again->answer->{status}, 200, 'and the waiting request at last');
+    is($again->answer->{status}, 200, 'the waiting request is served');
 }
 
 $nginx->stop;

@@ -190,7 +190,7 @@ for (1 .. 4) {
 
 is($status, 200, 'a lock of the primary: retried');
 
-is(ask('', $small[0])->answer->{status}, 200, 'and requests are still served');
+is(ask('', $small[0])->answer->{status}, 200, 'requests are still served');
 
 $nginx->stop;
 soon { !$pg->sessions && !$standby->sessions } 5,

@@ -136,7 +136,7 @@ $pg->do('alter table run disable row level security');
     is($lines, 1, 'a password file that others can read: one line')
         or diag($log);
     unlike($log, qr/has group or world access|secret-word/,
-           'and not the one of libpq');
+           'libpq logs nothing');
     like($log, qr/database "lunary" at "127\.0\.0\.1:1" cannot be connected/,
          'the line of a failure names database and host');
     $nginx->stop;

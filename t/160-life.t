@@ -172,7 +172,7 @@ my $cached = Lunary::Nginx->new(
 EOF_CONFIG
 
 is($cached->client->get(related_uri($small[0]), Authorization => $bearer)
-   ->{status}, 200, 'beside a cache manager');
+   ->{status}, 200, 'with a cache manager');
 soon { $cached->worker_pids > 1 } 5, 'there is one session';
 is($pg->sessions, 1, 'it belongs to the worker');
 $cached->stop;

@@ -61,8 +61,8 @@ for my $mode (qw( session transaction )) {
             answers => $answers, header => { Authorization => $bearer }, @_);
     };
 
-    # other clients use the same server connections: they see neither our
-    # session settings nor our results
+    # other clients use the same server connections: they see no settings and
+    # no results of the module
     my $result = $load->(seconds => 2);
     my %seen;
 

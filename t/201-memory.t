@@ -40,7 +40,7 @@ sub ask {
     return Lunary::Client->stream(port => $nginx->{port}, uri => $uri, %more);
 }
 
-# asserts that the peak has grown by so many bytes at most
+# asserts that the peak has grown by at most this number of bytes
 sub grown {
     my ($before, $most, $name) = @_;
 

@@ -280,7 +280,7 @@ for my $name (qw( rate ratepaused )) {
     ok($in->{whole}, "limit_rate, $name: complete");
     is($in->md5, $md5, "limit_rate, $name: unchanged");
     cmp_ok($took, '>', 1.7, "limit_rate, $name: not faster");
-    cmp_ok($took, '<', 12, "limit_rate, $name: nor much slower");
+    cmp_ok($took, '<', 12, "limit_rate, $name: not much slower");
 }
 
 

@@ -101,7 +101,7 @@ sub spools {
 my $good = Lunary::Client->stream(port => $nginx->{port}, uri => $uri)->rest;
 my ($md5, $length) = ($good->md5, $good->{length});
 ok($good->{whole}, 'complete');
-cmp_ok($length, '>', 4_000_000, 'and is large');
+cmp_ok($length, '>', 4_000_000, 'it is large');
 
 
 # each way, with and without a file, to a client that pauses

@@ -182,7 +182,7 @@ sub cut {
 my $free = space();
 my $good = ask("/wide$uri", undef, rcvbuf => undef)->rest;
 ok($good->{whole}, 'a response that fits into memory');
-cmp_ok($good->{length}, '>', 2 * $free, 'and not on the disk');
+cmp_ok($good->{length}, '>', 2 * $free, 'it does not fit on the disk');
 my $md5 = $good->md5;
 
 

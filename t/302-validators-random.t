@@ -196,7 +196,7 @@ for my $round (1 .. $rounds) {
 
 is("@stale", '', 'no 304 for a response that has changed');
 cmp_ok($count{304} // 0, '>', $rounds / 10, 'there were 304s');
-cmp_ok($count{200} // 0, '>', $rounds / 10, 'and 200s');
+cmp_ok($count{200} // 0, '>', $rounds / 10, 'there were 200s');
 cmp_ok($count{missed} // 0, '<', $count{304} // 0,
        'most responses that had not changed were a 304');
 diag(join ', ', map { "$_: $count{$_}" } sort keys %count);

@@ -135,7 +135,7 @@ my %value = $metrics =~ /^(lunary_\S+) (\d+)$/mg;
 
 cmp_ok($value{'lunary_requests_total{outcome="ok"}'}, '>=', $KEYS,
        'the counters are there');
-is($value{'lunary_queue_length'}, 0, 'nobody waits');
+is($value{'lunary_queue_length'}, 0, 'no request waits');
 cmp_ok($value{'lunary_connections{state="idle"}'}
        + $value{'lunary_connections{state="busy"}'}, '<=', 16,
        'the connections of killed workers are not counted');

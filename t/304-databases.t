@@ -84,7 +84,7 @@ sub ask {
 my ($alpha, $beta) = map { project($_) } qw( alpha beta );
 
 is(ask('plain'), "200 MISS $alpha", 'a key');
-is(ask('plain'), "200 HIT $alpha", 'and once more');
+is(ask('plain'), "200 HIT $alpha", 'from the cache again');
 is(ask('twice'), "200 HIT $alpha", 'the same database with another pool');
 
 is(ask($_), "404 MISS $beta", "another database: $_") for qw( options user );

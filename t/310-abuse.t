@@ -79,7 +79,7 @@ sub answer_of {
 # Malformed and unusual requests, and the status of each.
 
 my @odd = (
-    ['as it should be', "$get$bearer\r\n", 200],
+    ['a valid request', "$get$bearer\r\n", 200],
     ['an absolute URI', "GET http://l$path HTTP/1.1\r\nHost: x\r\n"
                         . "$bearer\r\n", 200],
     ['an absolute URI of another scheme', "GET ftp://l$path HTTP/1.1\r\n"
@@ -243,7 +243,7 @@ for my $body ("Content-Length: $long\r\n\r\n$inner",
 }
 
 
-# A run of another project cannot be told from one that does not exist.
+# A run of another project is indistinguishable from one that does not exist.
 
 sub shape {
     my ($method, $id, @more) = @_;
@@ -365,7 +365,7 @@ diag(sprintf '%d streams reset in %.1f s, %d of them seen', $sent,
      time - $start, $served // served());
 
 cmp_ok($sent, '>=', $streams, 'streams were opened and reset');
-ok($served, 'and were requests');
+ok($served, 'some streams were served');
 is(answer_of("$get$bearer\r\n")->{status}, 200, 'requests are still served');
 is(($nginx->worker_pids)[0], $worker, 'by the same worker');
 ok(scalar(wait_until { !$pg->sessions(q{state = 'active'}) } 3),
@@ -395,7 +395,7 @@ cmp_ok(time - $start, '<', patience(), 'at once');
 my ($memory) = read_file("/proc/$worker/status") =~ /^VmRSS:\s+(\d+)/m;
 my $checked = $ENV{TEST_NGINX_LD_PRELOAD} || $ENV{TEST_NGINX_USE_VALGRIND};
 cmp_ok($memory, '<', $checked ? 1_000_000 : 100_000,
-       "and memory is bounded ($memory kB)");
+       "memory is bounded ($memory kB)");
 
 wait_until {
     my $late = () = $nginx->log_since($mark) =~ /client timed out/g;

@@ -282,7 +282,7 @@ test_apart(void)
     unit_ok(!test_known(), "a session is not the key of the same bytes");
 
     id.len = 32;
-    unit_ok(!test_known(), "nor is a longer one");
+    unit_ok(!test_known(), "a longer one is not found");
 
     ngx_http_lunary_key_cache_keep(&test_zone, &id, test_keys[1].project,
                                    ngx_current_msec);
@@ -297,7 +297,7 @@ test_apart(void)
     id.len = NGX_LUNARY_UUID_LEN;
     unit_ok(test_known()
             && ngx_memcmp(project, test_keys[0].project, 16) == 0,
-            "and the key is found beside it");
+            "the key is still found");
 
     found = 0;
 

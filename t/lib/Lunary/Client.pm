@@ -16,7 +16,7 @@ package Lunary::Client;
 #   my $in = Lunary::Client->stream(port => $port, uri => $uri, key => $key,
 #                                   version => '1.1', rcvbuf => 8192,
 #                                   each => sub { ... each piece of body ... });
-#   $in->take(50_000);                   reads so many bytes, or to the end
+#   $in->take(50_000);                   reads this many bytes, or to the end
 #   $in->rest(rate => 2e6);              reads to the end, at most at this rate
 #   $in->{length}, ->md5, {tail}, {whole}, {closed}, {header}, {over}
 #

@@ -86,7 +86,7 @@ sub stop {
 }
 
 
-# waits until the load has run for so many seconds
+# waits until the load has run for this number of seconds
 sub at {
     my ($self, $seconds) = @_;
 
