@@ -10,7 +10,6 @@
 
 
 #define NGX_HTTP_LUNARY_JWT_LEN      8192   /* of a token, at most */
-#define NGX_HTTP_LUNARY_JWT_DEPTH    16     /* of its JSON, at most */
 #define NGX_HTTP_LUNARY_JWT_MAC_LEN  32     /* SHA-256 */
 #define NGX_HTTP_LUNARY_JWT_BLOCK    64     /* of SHA-256 */
 
@@ -36,7 +35,6 @@ static ngx_int_t ngx_http_lunary_jwt_signature(
 static ngx_int_t ngx_http_lunary_jwt_hash(EVP_MD_CTX *hash, EVP_MD_CTX *begun,
     u_char *p, size_t len, u_char *digest);
 static json_t *ngx_http_lunary_jwt_json(ngx_str_t *text);
-static ngx_uint_t ngx_http_lunary_jwt_depth(u_char *p, size_t len);
 static ngx_int_t ngx_http_lunary_jwt_header(json_t *header);
 static ngx_http_lunary_jwt_e ngx_http_lunary_jwt_claims(json_t *payload,
     time_t now, u_char *user);
@@ -344,54 +342,11 @@ ngx_http_lunary_jwt_json(ngx_str_t *text)
     size_t  len;
     u_char  buf[NGX_HTTP_LUNARY_JWT_LEN / 4 * 3];
 
-    if (ngx_http_lunary_jwt_decode(text, buf, &len) != NGX_OK
-        || ngx_http_lunary_jwt_depth(buf, len) > NGX_HTTP_LUNARY_JWT_DEPTH)
-    {
+    if (ngx_http_lunary_jwt_decode(text, buf, &len) != NGX_OK) {
         return NULL;
     }
 
     return json_loadb((char *) buf, len, JSON_REJECT_DUPLICATES, NULL);
-}
-
-
-/* how deep JSON nests, up to the first error in it */
-
-static ngx_uint_t
-ngx_http_lunary_jwt_depth(u_char *p, size_t len)
-{
-    size_t      i;
-    ngx_uint_t  depth, deepest, quoted;
-
-    depth = 0;
-    deepest = 0;
-    quoted = 0;
-
-    for (i = 0; i < len; i++) {
-
-        switch (p[i]) {
-
-        case '\\':
-            i++;
-            break;
-
-        case '"':
-            quoted = !quoted;
-            break;
-
-        case '[':
-        case '{':
-            depth += !quoted;
-            deepest = ngx_max(deepest, depth);
-            break;
-
-        case ']':
-        case '}':
-            depth -= (!quoted && depth);
-            break;
-        }
-    }
-
-    return deepest;
 }
 
 

@@ -2,6 +2,7 @@
 #include <ngx_config.h>
 #include <ngx_core.h>
 #include <ngx_sha1.h>
+#include <openssl/rand.h>
 #include "ngx_http_lunary_key_cache.h"
 
 
@@ -88,28 +89,10 @@ static ngx_int_t
 ngx_http_lunary_key_cache_secret(ngx_http_lunary_key_cache_t *cache,
     ngx_log_t *log)
 {
-    u_char    secret[NGX_HTTP_LUNARY_SECRET_LEN];
-    ssize_t   n;
-    ngx_fd_t  fd;
+    u_char  secret[NGX_HTTP_LUNARY_SECRET_LEN];
 
-    fd = ngx_open_file("/dev/urandom", NGX_FILE_RDONLY, NGX_FILE_OPEN, 0);
-
-    if (fd == NGX_INVALID_FILE) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      ngx_open_file_n " \"/dev/urandom\" failed");
-        return NGX_ERROR;
-    }
-
-    n = ngx_read_fd(fd, secret, NGX_HTTP_LUNARY_SECRET_LEN);
-
-    if (n != NGX_HTTP_LUNARY_SECRET_LEN) {
-        ngx_log_error(NGX_LOG_EMERG, log, ngx_errno,
-                      ngx_read_fd_n " \"/dev/urandom\" failed");
-    }
-
-    (void) ngx_close_file(fd);
-
-    if (n != NGX_HTTP_LUNARY_SECRET_LEN) {
+    if (RAND_bytes(secret, NGX_HTTP_LUNARY_SECRET_LEN) != 1) {
+        ngx_log_error(NGX_LOG_EMERG, log, 0, "RAND_bytes() failed");
         return NGX_ERROR;
     }
 

@@ -521,11 +521,13 @@ test_lengths(void)
 }
 
 
+/* jansson has a limit of its own, far from the end of the stack */
+
 static void
 test_depth(void)
 {
     char        payload[TEST_LEN], text[2 * TEST_LEN];
-    char        opened[2048], closed[2048], name[64];
+    char        opened[2501], closed[2501], name[64];
     size_t      len;
     ngx_uint_t  i;
 
@@ -533,7 +535,7 @@ test_depth(void)
         ngx_uint_t              depth;
         ngx_http_lunary_jwt_e   result;
     } depths[] = {
-        { 1, VALID }, { 15, VALID }, { 16, INVALID }, { 2000, INVALID }
+        { 1, VALID }, { 2000, VALID }, { 2500, INVALID }
     };
 
     for (i = 0; i < sizeof(depths) / sizeof(depths[0]); i++) {
@@ -549,11 +551,6 @@ test_depth(void)
                         (unsigned long) depths[i].depth);
         test_is(text, len, depths[i].result, name);
     }
-
-    (void) snprintf(payload, sizeof(payload), "{" ID "," EXP ",\"x\":"
-                    "\"\\\"[[[[[[[[[[[[[[[[[[\\\\\",\"y\":[{}]}");
-    len = test_token(HEADER, payload, text);
-    test_is(text, len, VALID, "brackets in a string are not depth");
 }
 
 
