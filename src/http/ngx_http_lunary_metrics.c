@@ -14,10 +14,8 @@ static ngx_int_t ngx_http_lunary_metrics_hosts(
     ngx_http_lunary_main_conf_t *lmcf, ngx_lunary_pool_t *pool);
 static ngx_atomic_t *ngx_http_lunary_metrics_database(
     ngx_http_lunary_metrics_t *sh, uint64_t *database);
-static ngx_http_lunary_host_t *ngx_http_lunary_metrics_add_host(
-    ngx_http_lunary_main_conf_t *lmcf, ngx_str_t *label);
 static ngx_http_lunary_host_t *ngx_http_lunary_metrics_host(
-    ngx_http_lunary_metrics_t *sh, ngx_str_t *label);
+    ngx_http_lunary_main_conf_t *lmcf, ngx_str_t *label);
 static void ngx_http_lunary_metrics_add(ngx_http_lunary_histogram_t *h,
     ngx_msec_t ms);
 static ngx_uint_t ngx_http_lunary_metrics_alive(ngx_http_lunary_worker_t *w);
@@ -140,10 +138,14 @@ ngx_http_lunary_metrics_hosts(ngx_http_lunary_main_conf_t *lmcf,
     }
 
     for (i = 0; i < hosts->nelts; i++) {
-        h = ngx_http_lunary_metrics_add_host(lmcf, &host[i].label);
+        h = ngx_http_lunary_metrics_host(lmcf, &host[i].label);
 
         pool->host_counts[i].connects = &h->connects;
         pool->host_counts[i].failures = &h->failures;
+
+        /* a worker adds its place */
+
+        pool->host_counts[i].sessions = h->sessions;
     }
 
     return NGX_OK;
@@ -180,18 +182,23 @@ ngx_http_lunary_metrics_database(ngx_http_lunary_metrics_t *sh,
 }
 
 
+/* the entry of a host, which is added if there is none */
+
 static ngx_http_lunary_host_t *
-ngx_http_lunary_metrics_add_host(ngx_http_lunary_main_conf_t *lmcf,
+ngx_http_lunary_metrics_host(ngx_http_lunary_main_conf_t *lmcf,
     ngx_str_t *label)
 {
+    size_t                      len;
     ngx_http_lunary_host_t     *h;
     ngx_http_lunary_metrics_t  *sh;
 
     sh = lmcf->status->data;
-    h = ngx_http_lunary_metrics_host(sh, label);
+    len = ngx_min(label->len, NGX_HTTP_LUNARY_LABEL_LEN);
 
-    if (h != &sh->hosts[sh->nhosts]) {
-        return h;
+    for (h = sh->hosts; h < &sh->hosts[sh->nhosts]; h++) {
+        if (h->len == len && ngx_memcmp(h->label, label->data, len) == 0) {
+            return h;
+        }
     }
 
     if (sh->nhosts == NGX_HTTP_LUNARY_HOSTS) {
@@ -200,8 +207,8 @@ ngx_http_lunary_metrics_add_host(ngx_http_lunary_main_conf_t *lmcf,
         return h;
     }
 
-    h->len = ngx_min(label->len, NGX_HTTP_LUNARY_LABEL_LEN);
-    ngx_memcpy(h->label, label->data, h->len);
+    h->len = len;
+    ngx_memcpy(h->label, label->data, len);
 
     ngx_memory_barrier();
     sh->nhosts++;
@@ -210,36 +217,11 @@ ngx_http_lunary_metrics_add_host(ngx_http_lunary_main_conf_t *lmcf,
 }
 
 
-/* the entry of a host, or the one behind the last */
-
-static ngx_http_lunary_host_t *
-ngx_http_lunary_metrics_host(ngx_http_lunary_metrics_t *sh, ngx_str_t *label)
-{
-    size_t      len;
-    ngx_uint_t  i;
-
-    len = ngx_min(label->len, NGX_HTTP_LUNARY_LABEL_LEN);
-
-    for (i = 0; i < sh->nhosts; i++) {
-
-        if (sh->hosts[i].len == len
-            && ngx_memcmp(sh->hosts[i].label, label->data, len) == 0)
-        {
-            break;
-        }
-    }
-
-    return &sh->hosts[i];
-}
-
-
 void
 ngx_http_lunary_metrics_attach(ngx_http_lunary_main_conf_t *lmcf)
 {
     ngx_uint_t                   i, k;
-    ngx_lunary_host_t           *host;
     ngx_lunary_pool_t          **pools;
-    ngx_http_lunary_host_t      *h;
     ngx_http_lunary_worker_t    *w;
     ngx_http_lunary_metrics_t   *sh;
 
@@ -249,6 +231,11 @@ ngx_http_lunary_metrics_attach(ngx_http_lunary_main_conf_t *lmcf)
     /* a worker that was killed had the place before */
 
     ngx_memzero(w, sizeof(ngx_http_lunary_worker_t));
+
+    for (i = 0; i <= NGX_HTTP_LUNARY_HOSTS; i++) {
+        sh->hosts[i].sessions[ngx_process_slot] = 0;
+    }
+
     ngx_memory_barrier();
     w->pid = ngx_pid;
 
@@ -257,11 +244,8 @@ ngx_http_lunary_metrics_attach(ngx_http_lunary_main_conf_t *lmcf)
     for (i = 0; i < lmcf->pools.nelts; i++) {
         pools[i]->gauges = &w->gauges;
 
-        host = pools[i]->conf.conninfo->hosts.elts;
-
         for (k = 0; k < pools[i]->conf.conninfo->hosts.nelts; k++) {
-            h = ngx_http_lunary_metrics_host(sh, &host[k].label);
-            pools[i]->host_counts[k].sessions = &w->sessions[h - sh->hosts];
+            pools[i]->host_counts[k].sessions += ngx_process_slot;
         }
     }
 }
@@ -372,18 +356,17 @@ ngx_http_lunary_metrics_gauges(ngx_http_lunary_metrics_t *sh,
 
 ngx_uint_t
 ngx_http_lunary_metrics_sessions(ngx_http_lunary_metrics_t *sh,
-    ngx_uint_t host)
+    ngx_http_lunary_host_t *host)
 {
-    ngx_uint_t                 i, n;
-    ngx_http_lunary_worker_t  *w;
+    ngx_uint_t  i, n;
 
     n = 0;
 
     for (i = 0; i < NGX_MAX_PROCESSES; i++) {
-        w = &sh->workers[i];
-
-        if (w->sessions[host] && ngx_http_lunary_metrics_alive(w)) {
-            n += w->sessions[host];
+        if (host->sessions[i]
+            && ngx_http_lunary_metrics_alive(&sh->workers[i]))
+        {
+            n += host->sessions[i];
         }
     }
 

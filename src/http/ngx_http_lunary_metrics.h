@@ -53,7 +53,6 @@ typedef struct {
 typedef struct {
     ngx_atomic_t                  pid;      /* 0: no worker */
     ngx_lunary_gauges_t           gauges;
-    ngx_atomic_t                  sessions[NGX_HTTP_LUNARY_HOSTS + 1];
 } ngx_http_lunary_worker_t;
 
 
@@ -63,11 +62,14 @@ typedef struct {
 } ngx_http_lunary_reach_t;
 
 
+/* "sessions" are the open ones of each worker, by its place in "workers" */
+
 typedef struct {
     size_t                        len;
     u_char                        label[NGX_HTTP_LUNARY_LABEL_LEN];
     ngx_atomic_t                  connects;
     ngx_atomic_t                  failures;
+    ngx_atomic_t                  sessions[NGX_MAX_PROCESSES];
 } ngx_http_lunary_host_t;
 
 
@@ -123,9 +125,9 @@ void ngx_http_lunary_metrics_request(void *data);
 void ngx_http_lunary_metrics_gauges(ngx_http_lunary_metrics_t *sh,
     ngx_lunary_gauges_t *sum);
 
-/* the same for the open sessions with a host, by its place in "hosts" */
+/* the same for the open sessions with a host */
 ngx_uint_t ngx_http_lunary_metrics_sessions(ngx_http_lunary_metrics_t *sh,
-    ngx_uint_t host);
+    ngx_http_lunary_host_t *host);
 
 
 #endif /* _NGX_HTTP_LUNARY_METRICS_H_INCLUDED_ */

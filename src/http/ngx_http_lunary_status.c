@@ -344,7 +344,7 @@ ngx_http_lunary_json_hosts(ngx_http_lunary_metrics_t *sh)
                              "connect_failures", (json_int_t) h->failures,
                              "sessions",
                              (json_int_t)
-                             ngx_http_lunary_metrics_sessions(sh, i)));
+                             ngx_http_lunary_metrics_sessions(sh, h)));
     }
 
     return ngx_http_lunary_json_whole(root, rc);
