@@ -434,7 +434,7 @@ ngx_http_lunary_merge_pool(ngx_conf_t *cf, ngx_http_lunary_loc_conf_t *conf)
     db->session = ngx_lunary_conninfo_value(db->conninfo,
                                             "target_session_attrs");
 
-    /* without a resolver, names are resolved now, once and for all */
+    /* without a resolver, names are resolved now, and never again */
 
     if (clcf->resolver && ngx_lunary_resolver_is_configured(clcf->resolver)) {
         db->resolver = clcf->resolver;
@@ -747,7 +747,7 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     number.len = name.data + name.len - number.data;
     name.len = p - name.data;
 
-    /* its tag would be the same */
+    /* nginx would take it for the same zone: it has the same tag */
 
     if (name.len == sizeof(NGX_HTTP_LUNARY_METRICS_ZONE) - 1
         && ngx_strncmp(name.data, NGX_HTTP_LUNARY_METRICS_ZONE, name.len) == 0)

@@ -37,7 +37,7 @@ static ngx_str_t  ngx_http_lunary_key_messages[] = {
 
 #if (NGX_DEBUG)
 
-/* what a token is worth, for the log */
+/* names of ngx_http_lunary_jwt_e, for the log */
 
 static ngx_str_t  ngx_http_lunary_tokens[] = {
     ngx_string("valid"),
@@ -244,8 +244,8 @@ ngx_http_lunary_session_project(ngx_str_t *args, u_char *project)
 
 
 /*
- * decodes percent signs; what is not two hexadecimal digits stays as it is.
- * Text of more than "size" bytes is cut there
+ * Decodes "%XX".  A percent sign without two hexadecimal digits stays, where
+ * ngx_unescape_uri() would drop it.  At most "size" bytes are written
  */
 
 static size_t

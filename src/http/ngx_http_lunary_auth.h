@@ -13,9 +13,9 @@
 
 
 /*
- * reads the credential of a request into its context: the type, and the key,
- * or the user and the project of a session.  KEY_PRIVATE: the database is to
- * be asked; any other verdict is final
+ * Reads the credential of a request into its context: the type, and the key,
+ * or the user and the project of a session.  Returns KEY_PRIVATE if the
+ * database is to be asked; any other verdict is final.
  */
 ngx_http_lunary_key_e ngx_http_lunary_credential(ngx_http_lunary_ctx_t *ctx);
 
@@ -31,10 +31,10 @@ void ngx_http_lunary_verdict_session(ngx_http_lunary_ctx_t *ctx);
 /* keeps in the key cache what the database has just said of the credential */
 void ngx_http_lunary_verdict_keep(ngx_http_lunary_ctx_t *ctx);
 
-/* what to tell whoever holds such a key: the message of a 401 */
+/* the message of the 401 for a verdict; empty where there is none */
 ngx_str_t *ngx_http_lunary_key_message(ngx_http_lunary_key_e verdict);
 
-/* and the value of the WWW-Authenticate that goes with it */
+/* the WWW-Authenticate of the 401 for a verdict */
 char *ngx_http_lunary_challenge(ngx_http_lunary_key_e verdict);
 
 

@@ -41,8 +41,8 @@ static ngx_http_lunary_jwt_e ngx_http_lunary_jwt_claims(json_t *payload,
 
 
 /*
- * HMAC (RFC 2104).  HMAC() of OpenSSL does all of this anew for each text, and
- * looks up its algorithms by name
+ * HMAC (RFC 2104).  OpenSSL's HMAC() would do this for each token, and look up
+ * its algorithms by name, which takes twice as long as the hashes
  */
 
 ngx_int_t
@@ -191,7 +191,7 @@ ngx_http_lunary_jwt_split(ngx_str_t *token, ngx_http_lunary_jwt_t *jwt)
     jwt->input.data = token->data;
     jwt->input.len = dot - token->data;
 
-    /* a third dot is no digit */
+    /* if there is a third dot, it is no digit of the signature */
 
     jwt->signature.data = dot + 1;
     jwt->signature.len = last - (dot + 1);
@@ -201,8 +201,9 @@ ngx_http_lunary_jwt_split(ngx_str_t *token, ngx_http_lunary_jwt_t *jwt)
 
 
 /*
- * base64url without padding, and with zeros for the bits left over, so that
- * only one text gives these bytes; "dst" is of three quarters of the text
+ * base64url without padding.  Bits left over must be zero, so that only one
+ * text gives these bytes; nginx's ngx_decode_base64url() does not check that.
+ * "dst" has room for three quarters of the text
  */
 
 static ngx_int_t
@@ -273,7 +274,7 @@ ngx_http_lunary_jwt_signature(ngx_http_lunary_jwt_key_t *key,
     u_char     signature[NGX_HTTP_LUNARY_JWT_MAC_LEN];
     ngx_int_t  rc;
 
-    /* 43 digits are 32 bytes; the text of no other length is decoded */
+    /* 32 bytes are 43 digits; a text of another length is not decoded */
 
     if (jwt->signature.len != (NGX_HTTP_LUNARY_JWT_MAC_LEN * 8 + 5) / 6
         || ngx_http_lunary_jwt_decode(&jwt->signature, signature, &len)
@@ -282,7 +283,7 @@ ngx_http_lunary_jwt_signature(ngx_http_lunary_jwt_key_t *key,
         return NGX_DECLINED;
     }
 
-    /* the queue of errors is that of nginx's TLS connections, too */
+    /* nginx's TLS connections look at the same queue of errors */
 
     (void) ERR_set_mark();
 
@@ -300,7 +301,7 @@ ngx_http_lunary_jwt_signature(ngx_http_lunary_jwt_key_t *key,
         rc = NGX_DECLINED;
     }
 
-    /* what would sign the text that somebody has sent */
+    /* it is the valid signature of a text that the client chose */
 
     OPENSSL_cleanse(mac, sizeof(mac));
 
@@ -332,8 +333,8 @@ ngx_http_lunary_jwt_hash(EVP_MD_CTX *hash, EVP_MD_CTX *begun, u_char *p,
 
 
 /*
- * NULL if it is no JSON; the caller drops its reference.  In an array no name
- * is found
+ * NULL if it is no JSON; the caller drops its reference.  It may be no object:
+ * json_object_get() finds nothing in it then
  */
 
 static json_t *
@@ -363,7 +364,7 @@ ngx_http_lunary_jwt_header(json_t *header)
         return NGX_DECLINED;
     }
 
-    /* extensions that must be understood: there is none that is */
+    /* lists extensions that must be understood, and none is */
 
     return json_object_get(header, "crit") ? NGX_DECLINED : NGX_OK;
 }

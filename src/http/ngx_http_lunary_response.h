@@ -32,7 +32,7 @@ ngx_int_t ngx_http_lunary_response_not_modified(ngx_http_request_t *r,
     ngx_str_t *etag);
 
 /*
- * Sends the error response of an outcome; "verdict" is that on the key.  The
+ * Sends the error response of an outcome; "verdict" is why a 401 is one.  The
  * return value is a content handler's, or one for
  * ngx_http_finalize_request(): the status alone, with nothing sent, where an
  * error_page is configured for it.

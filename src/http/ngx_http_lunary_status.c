@@ -200,15 +200,19 @@ ngx_http_lunary_status_page(ngx_http_request_t *r)
 }
 
 
-/* all that is shown; NULL: no memory */
+/*
+ * What the page shows, read from the shared memory once.  Both forms are
+ * written from it.  Returns NULL if there is no memory.
+ */
 
 static json_t *
 ngx_http_lunary_json_root(ngx_http_lunary_metrics_t *sh)
 {
-    int                          rc;
-    json_t                      *root;
-    ngx_lunary_gauges_t          sum;
-    ngx_http_lunary_metric_t   *m;
+    int                           rc;
+    json_t                       *root;
+    ngx_lunary_gauges_t           sum;
+    ngx_http_lunary_metric_t     *m;
+    ngx_http_lunary_histogram_t  *h;
 
     ngx_http_lunary_metrics_gauges(sh, &sum);
 
@@ -233,17 +237,17 @@ ngx_http_lunary_json_root(ngx_http_lunary_metrics_t *sh)
     rc = 0;
 
     for (m = ngx_http_lunary_histograms; m->name; m++) {
+        h = (ngx_http_lunary_histogram_t *) ((u_char *) sh + m->offset);
+
         rc |= json_object_set_new(root, m->name,
-                   ngx_http_lunary_json_histogram(
-                       (ngx_http_lunary_histogram_t *) ((u_char *) sh
-                                                        + m->offset)));
+                                  ngx_http_lunary_json_histogram(h));
     }
 
     return ngx_http_lunary_json_whole(root, rc);
 }
 
 
-/* drops an object or array that lacks a part, as there was no memory for it */
+/* what lacks a part, for want of memory, is not shown: returns NULL then */
 
 static json_t *
 ngx_http_lunary_json_whole(json_t *json, int rc)
@@ -261,18 +265,19 @@ ngx_http_lunary_json_whole(json_t *json, int rc)
 static json_t *
 ngx_http_lunary_json_counters(ngx_http_lunary_metrics_t *sh)
 {
-    int                         rc;
-    json_t                     *root;
+    int                        rc;
+    json_t                    *root;
+    ngx_atomic_t              *values;
     ngx_http_lunary_metric_t  *m;
 
     rc = 0;
     root = json_object();
 
     for (m = ngx_http_lunary_counters; m->name; m++) {
+        values = (ngx_atomic_t *) ((u_char *) sh + m->offset);
+
         rc |= json_object_set_new(root, m->name,
-                   ngx_http_lunary_json_counter(m, (ngx_atomic_t *)
-                                                   ((u_char *) sh
-                                                    + m->offset)));
+                                  ngx_http_lunary_json_counter(m, values));
     }
 
     return ngx_http_lunary_json_whole(root, rc);
@@ -381,6 +386,8 @@ ngx_http_lunary_json_histogram(ngx_http_lunary_histogram_t *h)
 }
 
 
+/* the document as JSON; NULL: no memory */
+
 static ngx_buf_t *
 ngx_http_lunary_status_json(ngx_pool_t *pool, json_t *root)
 {
@@ -407,14 +414,14 @@ ngx_http_lunary_status_json(ngx_pool_t *pool, json_t *root)
 }
 
 
-/* the same for Prometheus */
+/* the document as Prometheus' text; NULL: no memory */
 
 static ngx_buf_t *
 ngx_http_lunary_status_text(ngx_pool_t *pool, json_t *root)
 {
-    u_char                      name[NGX_HTTP_LUNARY_LABEL_LEN];
-    json_t                     *json, *hosts, *counters;
-    ngx_buf_t                  *b;
+    u_char                     name[64];
+    json_t                    *json, *hosts, *counters;
+    ngx_buf_t                 *b;
     ngx_http_lunary_metric_t  *m;
 
     hosts = json_object_get(root, "hosts");

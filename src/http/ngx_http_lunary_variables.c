@@ -163,7 +163,7 @@ ngx_http_lunary_variable(ngx_http_request_t *r, ngx_http_variable_value_t *v,
 }
 
 
-/* leaves "value" as it is, empty, where there is none */
+/* "value" stays empty where the request has none; NGX_ERROR: no memory */
 
 static ngx_int_t
 ngx_http_lunary_variable_value(ngx_http_lunary_ctx_t *ctx,
