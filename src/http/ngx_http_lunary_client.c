@@ -6,7 +6,6 @@
 
 
 static ngx_uint_t ngx_http_lunary_client_gone(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_lunary_client_closed(ngx_http_request_t *r);
 
 
 ngx_int_t
@@ -71,29 +70,10 @@ ngx_http_lunary_client_has_left(ngx_http_request_t *r)
 }
 
 
+/* asks the socket, as ngx_http_test_reading() does, which would finalize */
+
 static ngx_uint_t
 ngx_http_lunary_client_gone(ngx_http_request_t *r)
-{
-#if (NGX_HTTP_V2)
-    if (r->stream) {
-        return 0;
-    }
-#endif
-
-#if (NGX_HTTP_V3)
-    if (r->connection->quic) {
-        return r->connection->read->error || r->connection->write->error;
-    }
-#endif
-
-    return ngx_http_lunary_client_closed(r);
-}
-
-
-/* asks the socket */
-
-static ngx_uint_t
-ngx_http_lunary_client_closed(ngx_http_request_t *r)
 {
     u_char             ch;
     ssize_t            n;
@@ -102,6 +82,18 @@ ngx_http_lunary_client_closed(ngx_http_request_t *r)
 
     c = r->connection;
     rev = c->read;
+
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        return 0;
+    }
+#endif
+
+#if (NGX_HTTP_V3)
+    if (c->quic) {
+        return rev->error || c->write->error;
+    }
+#endif
 
 #if (NGX_HAVE_EPOLLRDHUP)
     if ((ngx_event_flags & NGX_USE_EPOLL_EVENT) && ngx_use_epoll_rdhup) {
