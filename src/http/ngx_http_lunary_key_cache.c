@@ -32,8 +32,6 @@ typedef struct {
 } ngx_http_lunary_key_cache_t;
 
 
-static ngx_int_t ngx_http_lunary_key_cache_secret(
-    ngx_http_lunary_key_cache_t *cache, ngx_log_t *log);
 static void ngx_http_lunary_key_cache_digest(
     ngx_http_lunary_key_cache_t *cache, ngx_http_lunary_key_cache_id_t *id,
     u_char *digest);
@@ -51,6 +49,7 @@ static ngx_http_lunary_slot_t *ngx_http_lunary_key_cache_room(
 ngx_int_t
 ngx_http_lunary_key_cache_init(ngx_shm_zone_t *zone, void *data)
 {
+    u_char                        secret[NGX_HTTP_LUNARY_SECRET_LEN];
     size_t                        size, header;
     ngx_slab_pool_t              *shpool;
     ngx_http_lunary_key_cache_t  *cache;
@@ -75,30 +74,16 @@ ngx_http_lunary_key_cache_init(ngx_shm_zone_t *zone, void *data)
     cache->nsets = (size - header)
                    / (NGX_HTTP_LUNARY_WAYS * sizeof(ngx_http_lunary_slot_t));
 
-    if (ngx_http_lunary_key_cache_secret(cache, zone->shm.log) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    zone->data = cache;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_lunary_key_cache_secret(ngx_http_lunary_key_cache_t *cache,
-    ngx_log_t *log)
-{
-    u_char  secret[NGX_HTTP_LUNARY_SECRET_LEN];
-
     if (RAND_bytes(secret, NGX_HTTP_LUNARY_SECRET_LEN) != 1) {
-        ngx_log_error(NGX_LOG_EMERG, log, 0, "RAND_bytes() failed");
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0, "RAND_bytes() failed");
         return NGX_ERROR;
     }
 
     ngx_sha1_init(&cache->keyed);
     ngx_sha1_update(&cache->keyed, secret, NGX_HTTP_LUNARY_SECRET_LEN);
     ngx_explicit_memzero(secret, NGX_HTTP_LUNARY_SECRET_LEN);
+
+    zone->data = cache;
 
     return NGX_OK;
 }
@@ -153,7 +138,7 @@ ngx_http_lunary_key_cache_check(ngx_http_lunary_key_cache_t *cache,
 }
 
 
-/* NGX_OK, or NGX_DECLINED where the slot is empty.  The copy is checked */
+/* NGX_OK; NGX_DECLINED: the slot is empty.  The copy is what is checked */
 
 static ngx_int_t
 ngx_http_lunary_key_cache_read(ngx_http_lunary_key_cache_t *cache,
