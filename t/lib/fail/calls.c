@@ -34,7 +34,7 @@
     X(ngx_resolve_start, 0)                                                   \
     X(ngx_resolve_name, -1)                                                   \
     X(ngx_http_add_variable, 0)                                               \
-    X(ngx_http_compile_complex_value, -1)                                     \
+    X(ngx_http_set_complex_value_slot, -1)                                    \
     X(ngx_http_complex_value, -1)                                             \
     X(ngx_http_cleanup_add, 0)                                                \
     X(ngx_http_discard_request_body, 500)                                     \
@@ -51,6 +51,7 @@
     X(PQpipelineSync, 0)                                                      \
     X(PQflush, -1)                                                            \
     X(PQconsumeInput, 0)                                                      \
+    X(RAND_bytes, 0)                                                          \
     X(getpwuid, 0)                                                            \
     X(open64, -1)                                                             \
     X(read, -1)                                                               \
