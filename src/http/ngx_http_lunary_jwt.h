@@ -11,12 +11,12 @@
 #include <openssl/evp.h>
 
 
-/* a secret as HMAC-SHA256 uses it: both of its hashes, begun with the secret */
+/* a secret as HMAC-SHA256 uses it: its two hashes, begun with the secret */
 
 typedef struct {
     EVP_MD_CTX  *inner;
     EVP_MD_CTX  *outer;
-    EVP_MD_CTX  *hash;          /* copied from these for each token */
+    EVP_MD_CTX  *hash;          /* a copy of one of these, while it is used */
 } ngx_http_lunary_jwt_key_t;
 
 
@@ -44,7 +44,8 @@ void ngx_http_lunary_jwt_key_free(ngx_http_lunary_jwt_key_t *key);
  * of its user's UUID; else it is undefined.  A lack of memory is INVALID.
  */
 ngx_http_lunary_jwt_e ngx_http_lunary_jwt_verify(
-    ngx_http_lunary_jwt_key_t *key, ngx_str_t *token, time_t now, u_char *user);
+    ngx_http_lunary_jwt_key_t *key, ngx_str_t *token, time_t now,
+    u_char *user);
 
 
 #endif /* _NGX_HTTP_LUNARY_JWT_H_INCLUDED_ */
