@@ -11,8 +11,6 @@ use Lunary::Load qw( expected trees );
 use Lunary::Nginx;
 use Lunary::Pg;
 use Lunary::PgBouncer;
-use Lunary::Test qw( key related_uri );
-use Lunary::System qw( wait_until );
 use Test::More;
 
 my $pg = Lunary::Pg->new;
@@ -33,14 +31,6 @@ my $direct = Lunary::Nginx->new(
     config => $config)->start;
 my $answers = expected($direct->{port}, $pg, @runs);
 $direct->stop;
-
-# all state that can be left in a session
-my $left = q{
-    select string_agg(name || '=' || setting, ' ' order by name)
-    from pg_settings
-    where source = 'session' and name not in ('client_encoding', 'DateStyle',
-                                              'application_name', 'datestyle')
-};
 
 my $carries = Lunary::PgBouncer->carries_statements;
 
@@ -72,38 +62,23 @@ sub one_case {
             lunary_pool max=2 lifetime=1s;
             lunary_prepare $prepare;}, config => $config)->start;
 
-    my $other = DBI->connect("dbi:Pg:host=127.0.0.1;port=$bouncer->{port};"
-        . 'dbname=lunary', 'lunary_ro', '', { RaiseError => 1,
-        PrintError => 0, pg_server_prepare => 0 });
-
-    my (%left, %status, %wrong);
-
-    for my $round (1 .. 6) {
-        for my $n (@runs) {
-            my $uri = related_uri($n);
-            my $answer = $nginx->client->get($uri,
-                Authorization => 'Bearer ' . key('alpha'));
-
-            $status{$answer->{status}}++;
-            $wrong{$uri} = 1 if $answer->{body} ne $answers->{$uri};
-
-            $left{$other->selectrow_array($left) // ''} = 1;
-            $other->do("insert into scratch (text) values ('round')");
-            $other->do('listen changes');
-            $other->do("notify changes, '$n'");
-        }
+    my ($seen, $other) = $bouncer->beside($nginx, $answers, round => sub {
+        my ($round) = @_;
 
         # end the server's sessions and their prepared statements
         $pg->value(q{select count(pg_terminate_backend(pid))
                      from pg_stat_activity where usename = 'lunary_ro'})
             if $mode ne 'session' && $round == 3;
-        $other = $other->clone if !eval { $other->do('select 1') };
-    }
+    });
 
-    is(join(' ', sort keys %status), 200, "$what: responses")
+    is(join(' ', sort keys %{ $seen->{status} }), 200, "$what: responses")
         or diag($nginx->log_since(0));
-    is(join(' ', keys %wrong), '', "$what: the same as without it");
-    is(join('|', keys %left), '', "$what: the other client's settings");
+    is(join(' ', keys %{ $seen->{wrong} }), '',
+       "$what: the same as without it");
+    is(join('|', keys %{ $seen->{left} }), '',
+       "$what: the other client's settings");
+    is(join('|', keys %{ $seen->{errors} }), '',
+       "$what: the other client writes and listens");
     is($other->selectrow_array('select count(*) from pg_prepared_statements'),
        0, "$what: no statement is left") if $prepare ne 'on';
 

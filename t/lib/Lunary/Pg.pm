@@ -51,6 +51,27 @@ sub as_user {
 }
 
 
+# starts a server as that user: its pid
+sub spawn {
+    my ($class, $log, @cmd) = @_;
+
+    my $pid = fork // die "fork: $!";
+
+    if ($pid == 0) {
+        setpgrp;
+        chdir '/';
+        open STDIN, '<', '/dev/null';
+        open STDOUT, '>>', $log;
+        open STDERR, '>&', \*STDOUT;
+
+        delete @ENV{grep { /^(?:PG|PATRONI_)/ } keys %ENV};
+        exec $class->as_user(@cmd) or POSIX::_exit(127);
+    }
+
+    return $pid;
+}
+
+
 sub own {
     my ($class, @files) = @_;
 
@@ -193,23 +214,8 @@ EOF_HBA
 sub start {
     my ($self) = @_;
 
-    my $bin = bindir();
-    my @cmd = $self->as_user("$bin/postgres", '-D', $self->{data});
-
-    my $pid = fork // die "fork: $!";
-
-    if ($pid == 0) {
-        setpgrp;
-        chdir '/';
-        open STDIN, '<', '/dev/null';
-        open STDOUT, '>>', $self->{log};
-        open STDERR, '>&', \*STDOUT;
-
-        delete @ENV{grep { /^PG/ } keys %ENV};
-        exec @cmd or POSIX::_exit(127);
-    }
-
-    $self->{pid} = $pid;
+    my $pid = $self->{pid} = $self->spawn($self->{log},
+        bindir() . '/postgres', '-D', $self->{data});
 
     my $ready = wait_until {
         my @lines = split /\n/, read_file("$self->{data}/postmaster.pid");

@@ -17,8 +17,8 @@ use POSIX ();
 use Time::HiRes qw( sleep time );
 
 our @EXPORT_OK = qw( alive background children free_port kill_wait patience
-                     project_dir read_file run_cmd tmp_base tmpdir wait_until
-                     write_file );
+                     program project_dir read_file run_cmd tmp_base tmpdir
+                     wait_until write_file );
 
 my (@dirs, %ports, @background);
 my $owner = $$;
@@ -49,8 +49,20 @@ sub project_dir {
 }
 
 
-# the directory for temporary directories: /tmp, if the path of a socket would
-# be too long in TMPDIR, or if PostgreSQL's user has no access to it
+# the path of a program, which may be one for root alone
+sub program {
+    my ($name) = @_;
+
+    for my $dir (split(/:/, $ENV{PATH}), '/usr/sbin') {
+        return "$dir/$name" if -x "$dir/$name";
+    }
+
+    die "$name is not installed\n";
+}
+
+
+# where temporary directories are made: /tmp, where the path of a socket would
+# be too long in TMPDIR, or the user that PostgreSQL runs as may not enter it
 sub tmp_base {
     my $base = abs_path($ENV{LUNARY_TMP} // $ENV{TMPDIR} // '/tmp') // '';
 
