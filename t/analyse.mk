@@ -11,8 +11,10 @@ INCS   += -I $(TREE)/src/http -I $(TREE)/src/http/modules \
           $(shell pkg-config --cflags-only-I libpq jansson libcrypto)
 SOURCES = $(wildcard $(TOP)/*.c $(TOP)/src/*/*.c)
 
-# recursive, over tables of the source that nest a few levels
-NESTED  = %/ngx_http_lunary_run.c %/ngx_http_lunary_sql.c
+# recursive: over tables of the source that nest a few levels, and over the six
+# dimensions that an array may have
+NESTED  = %/ngx_http_lunary_run.c %/ngx_http_lunary_sql.c \
+          %/ngx_lunary_value.c
 
 .DEFAULT_GOAL = all
 .PHONY: all $(SOURCES)

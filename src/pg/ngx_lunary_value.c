@@ -337,7 +337,7 @@ ngx_lunary_value_array_header(ngx_lunary_value_array_t *a, u_char *p,
 }
 
 
-/* of as many dimensions as are left from "dim" on */
+/* writes the dimensions from "dim" on */
 
 static ngx_int_t
 ngx_lunary_value_array_part(ngx_lunary_out_t *out, ngx_lunary_value_array_t *a,
