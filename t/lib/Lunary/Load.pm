@@ -285,7 +285,8 @@ sub late_users {
     my ($pg) = @_;
 
     $pg->do(q{insert into external_user (id, project_id, external_id)
-              select n, ?, 'late' from generate_series(900, 903) n},
+              select n, ?::uuid, 'late'
+              from generate_series(900, 903) n},
             project('alpha'));
     $pg->do(q{
 create function late(bigint) returns boolean language plpgsql as $$
