@@ -720,9 +720,9 @@ ngx_http_lunary_key_cache(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_lunary_loc_conf_t *llcf = conf;
 
-    u_char                       *p;
-    ssize_t                       size;
-    ngx_str_t                    *arg, name, number, value;
+    u_char     *p;
+    ssize_t     size;
+    ngx_str_t  *arg, name, number, value;
 
     if (llcf->key_cache != NGX_CONF_UNSET_PTR) {
         return "is duplicate";
