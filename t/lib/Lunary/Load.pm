@@ -13,8 +13,11 @@ package Lunary::Load;
 #   my $result = $load->finish;            or $load->stop, before its end
 #   $result->{sent}, {status}{200}, {wrong} (texts), {slowest} (seconds)
 #
-# With leave => 0.5 half of the clients leave at a random moment of the first
-# "stay" seconds, with a FIN or a RST.
+# With cut => 1 a response that began with 200 and is cut is not wrong, but
+# counted in {cut}.
+#
+# With leave => 0.5 that part of the clients leaves at a random moment of the
+# first "stay" seconds, with a FIN or a RST.
 
 use strict;
 use warnings;
@@ -103,7 +106,7 @@ sub run {
     my $client = Lunary::Client->new;
     my ($sent, $start, @again) = (0, time);
 
-    my %result = (sent => 0, left => 0, status => {}, wrong => [],
+    my %result = (sent => 0, left => 0, cut => 0, status => {}, wrong => [],
                   slowest => 0, times => []);
 
     local $SIG{USR1} = sub { $total = -1 };
@@ -132,6 +135,8 @@ sub run {
                 if $answer->{closed} && !$answer->{status}
                    && $answer->{reused};
             return $result{left}++ if $answer->{left};
+            return $result{cut}++ if $arg{cut} && $answer->{status} == 200
+                                     && !$answer->{whole};
 
             my $took = time - $request->{sent};
             my $wrong = wrong($request, $answer, \%arg);
