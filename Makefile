@@ -219,7 +219,8 @@ deps-deb: FORCE
 # the whole suite, or the files in T; with T nothing is installed
 
 test: $(if $(T),,deps)
-	@t/deps -n $$(t/packages $(T)) $(if $(VALGRIND),valgrind) \
+	@packages=$$(t/packages $(T)) || exit 1; \
+	t/deps -n $$packages $(if $(VALGRIND),valgrind) \
 	    || { echo 'make deps T="$(T)" installs that' >&2; exit 1; }
 	@$(MAKE) --no-print-directory $(if $(NGINX_SRC),nginx,module) WERROR=1
 	@BUILD=$(BUILD) MODULE=$(SO) NGINX_BINARY=$(NGINX) \

@@ -61,7 +61,11 @@ says("tests at port $_->[0]", "TEST_NGINX_PORT=$_->[0] t/run t/020-auth.t",
     for ['8x', 'is no port'], [$port, 'cannot be had: Address already in use'];
 
 
-# packages
+# tests that are not there, and packages
+
+unlike(says('a test that is not there', "$make test T=t/999-none.t",
+            qr{^t/999-none\.t: No such file or directory$}m),
+       qr/files, about/, 'a test that is not there: nothing is run');
 
 my $none = 'lunary-no-such-package';
 
