@@ -10,6 +10,7 @@ use utf8;
 
 use File::Basename qw( dirname );
 use File::Spec;
+use File::Temp qw( tempdir );
 use IO::Socket::INET;
 use JSON::PP qw( decode_json );
 use POSIX ();
@@ -48,6 +49,7 @@ sub start {
 
     if ($pid == 0) {
         POSIX::setpgid(0, 0);
+        umask 077;
         $SIG{INT} = $SIG{TERM} = 'DEFAULT';
         $ENV{NGINX} = $ENV{TEST_NGINX_BINARY} if $ENV{TEST_NGINX_BINARY};
         @ENV{keys %env} = values %env;
@@ -172,9 +174,11 @@ for my $seconds (0.3, 1.2) {
 }
 
 
-# a normal start
+# a start as it should be, whatever the environment says
 
-%demo = start();
+%demo = start(LC_ALL => 'xx_YY', PGHOST => '/nowhere', PGUSER => 'nobody',
+              PGOPTIONS => '-x', http_proxy => 'http://127.0.0.1:9',
+              TMPDIR => tempdir(CLEANUP => 1));
 
 my $text = read_until(\%demo, qr/Ctrl-C/);
 my ($base) = $text =~ m{(http://127\.0\.0\.1:\d+/)\s*$}m;
