@@ -58,7 +58,8 @@ says('a demo at an address of others', "HOST=192.0.2.1 $make demo",
 
 says("tests at port $_->[0]", "TEST_NGINX_PORT=$_->[0] t/run t/020-auth.t",
      qr/^TEST_NGINX_PORT=$_->[0] \Q$_->[1]\E/m)
-    for ['8x', 'is no port'], [$port, 'cannot be had: Address already in use'];
+    for ['8x', 'is not a port'],
+        [$port, 'cannot be used: Address already in use'];
 
 
 # tests that are not there, and packages
