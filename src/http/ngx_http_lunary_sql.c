@@ -586,18 +586,18 @@ ngx_http_lunary_sql_text(ngx_lunary_sql_t *sql, ngx_uint_t statement,
 static void
 ngx_http_lunary_sql_expand(ngx_http_lunary_sql_text_t *t, const char *text)
 {
-    size_t       n;
     const char  *p;
 
-    for (p = text; /* void */ ; p += 2) {
+    for ( ;; ) {
+        p = strchr(text, ':');
 
-        n = strcspn(p, ":");
-        ngx_http_lunary_sql_append(t, p, n);
-        p += n;
-
-        if (*p == '\0') {
+        if (p == NULL) {
+            ngx_http_lunary_sql_append(t, text, ngx_strlen(text));
             return;
         }
+
+        ngx_http_lunary_sql_append(t, text, p - text);
+        text = p + 2;
 
         switch (p[1]) {
 
