@@ -13,9 +13,10 @@
 
 
 /*
- * Reads the credential of a request into its context: the type, and the key,
- * or the user and the project of a session.  Returns KEY_PRIVATE if the
- * database is to be asked; any other verdict is final.
+ * Reads the credential of a request and stores it in the context: its type,
+ * and the key, or the user and the project of a session.  Returns
+ * NGX_HTTP_LUNARY_KEY_PRIVATE if the database has to check the credential.
+ * With any other return value the request is denied.
  */
 ngx_http_lunary_key_e ngx_http_lunary_credential(ngx_http_lunary_ctx_t *ctx);
 

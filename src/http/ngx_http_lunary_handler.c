@@ -777,8 +777,8 @@ ngx_http_lunary_discard_handler(ngx_http_request_t *r)
 
 
 /*
- * The request is freed: its query must not outlive it, and a part of a
- * response must not look whole.
+ * Called when the request is freed.  Abandons its query, and if the response
+ * is incomplete makes sure that the client can tell.
  */
 
 static void

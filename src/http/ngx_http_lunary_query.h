@@ -38,12 +38,13 @@ void ngx_http_lunary_query_reset(ngx_http_lunary_ctx_t *ctx);
 ngx_int_t ngx_http_lunary_query_end(ngx_http_lunary_ctx_t *ctx);
 
 /*
- * A standby did not find the run or the key: asks the primary.  NGX_OK: the
- * query is sent again; NGX_DECLINED: the result stands
+ * Repeats the query on the primary if a standby did not find the run, the key
+ * or the membership.  NGX_OK: the query was queued.  NGX_DECLINED: it was not,
+ * use the result of the standby
  */
 ngx_int_t ngx_http_lunary_query_confirm(ngx_http_lunary_ctx_t *ctx);
 
-/* the primary did not answer: the result of the standby stands */
+/* the query on the primary failed: restores the result of the standby */
 void ngx_http_lunary_query_unconfirmed(ngx_http_lunary_ctx_t *ctx);
 
 

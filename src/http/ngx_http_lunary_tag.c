@@ -52,9 +52,9 @@ ngx_http_lunary_tag_set(ngx_http_lunary_ctx_t *ctx, u_char *versions,
 
 
 /*
- * A session parses its statements anew after each schema change, and sends the
- * catalog with the next result.  While the time of parsing is the same, the
- * schema is the same
+ * After a schema change PostgreSQL parses the statement again, and its next
+ * result has the rows of the catalog.  As long as the time of parsing does not
+ * change, the schema has not changed
  */
 
 ngx_uint_t

@@ -82,8 +82,8 @@ struct ngx_lunary_attempt_s {
 
 /*
  * Sets up "hosts" in a worker.  The caller has set "conninfo", "session",
- * "resolver", "resolver_timeout" and "random".  Allocates from "pool".  Looks
- * up the user of the worker, which may block.  Returns NGX_OK or NGX_ERROR
+ * "resolver", "resolver_timeout" and "random".  Allocates from "pool".  Calls
+ * getpwuid(), which may block.  Returns NGX_OK or NGX_ERROR
  */
 ngx_int_t ngx_lunary_hosts_init(ngx_lunary_hosts_t *hosts, ngx_pool_t *pool);
 

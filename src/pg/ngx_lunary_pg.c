@@ -774,9 +774,9 @@ ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text)
 
 
 /*
- * a server that ends a session without a query sends the reason, which libpq
- * takes for a notice and would print.  Nothing is sent after that, although the
- * socket may still be open for a moment
+ * Called by libpq for notices, which it would print to stderr otherwise.  When
+ * a server ends a session that has no query, its FATAL message arrives as a
+ * notice.  The session is then broken, even if the socket is still open
  */
 
 static void

@@ -12,8 +12,8 @@
 
 /*
  * milliseconds; queries behind one that has taken longer are moved, if another
- * connection can be had.  The server executes them here all the same, so they
- * are not moved earlier
+ * connection can be had.  PostgreSQL then executes them on both connections:
+ * moving them earlier would cost more than it gives
  */
 #define NGX_LUNARY_SLOW     40
 

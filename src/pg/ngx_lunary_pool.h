@@ -300,8 +300,8 @@ void ngx_lunary_pool_resume(ngx_lunary_query_t *q);
 
 /*
  * Returns the pool with these settings from "pools", an array of pointers; if
- * there is none, allocates it from "pool" and adds it.  NULL if there is no
- * memory.  For configuration time
+ * there is none, allocates it from "pool" and adds it.  Returns NULL if there
+ * is no memory.  Called only while the configuration is read
  */
 ngx_lunary_pool_t *ngx_lunary_pool_get(ngx_array_t *pools,
     ngx_lunary_pool_conf_t *conf, ngx_pool_t *pool);

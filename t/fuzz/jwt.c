@@ -1,9 +1,9 @@
 
 /*
- * Session tokens.  First the input is a token, which is never valid, as it is
- * not signed with the secret.  Then it is a header and a payload with a zero
- * byte between them, which are signed.  A valid token is not valid if a byte
- * is changed, or after its expiry.
+ * Session tokens.  The input is used twice.  First it is the whole token: it
+ * must be refused, because it is not signed with the secret.  Then it is a
+ * header, a zero byte and a payload, and the harness signs them.  If that token
+ * is valid, it must be refused after its expiry, and if a byte is changed.
  */
 
 
