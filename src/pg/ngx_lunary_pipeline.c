@@ -12,8 +12,8 @@
 
 /*
  * milliseconds; queries behind one that has taken longer are moved, if another
- * connection can be had.  PostgreSQL then executes them on both connections:
- * moving them earlier would cost more than it gives
+ * connection can be had.  PostgreSQL then executes them on both connections, so
+ * they are not moved at once
  */
 #define NGX_LUNARY_SLOW     40
 
