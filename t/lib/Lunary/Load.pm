@@ -290,7 +290,7 @@ sub late_users {
     my ($pg) = @_;
 
     $pg->do(q{insert into external_user (id, project_id, external_id)
-              select n, ?::uuid, 'late'
+              select n, ?::uuid, 'late ' || n
               from generate_series(900, 903) n},
             project('alpha'));
     $pg->do(q{
