@@ -157,7 +157,8 @@ for my $pair (@modes) {
 
 # a correct server may send these as well, so they retire no connection
 my %sane = map { $_ => 1 } qw( cancelled cost_nan exists_good exists_key
-    exists_public exists_not head_absent time_first time_last tokens_huge );
+    exists_public exists_not full_gone head_absent time_first time_last
+    tokens_huge );
 my $once = ask(6, map { $sane{$_->[0]} ? () : "$_->[0]_x1" } @modes);
 
 for my $name (sort keys %$once) {

@@ -160,9 +160,9 @@ typedef struct {
     ngx_msec_t                  first_row_time;
     ngx_msec_t                  query_time;
 
-    unsigned                    head:1;         /* only whether it is there */
+    unsigned                    header_only:1;
     unsigned                    has_project:1;
-    unsigned                    has_head:1;     /* the first row was read */
+    unsigned                    has_head:1;     /* the head was read */
     unsigned                    found:1;
     unsigned                    confirming:1;   /* the primary is asked */
     unsigned                    needs_full:1;   /* a second query is needed */

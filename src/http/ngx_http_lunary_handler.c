@@ -71,7 +71,7 @@ ngx_http_lunary_handler(ngx_http_request_t *r)
 
     ngx_log_debug2(NGX_LOG_DEBUG_HTTP, r->connection->log, 0,
                    "lunary request \"%V\", header only:%d", &r->uri,
-                   (int) ctx->head);
+                   (int) ctx->header_only);
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_METHOD);
@@ -120,7 +120,7 @@ ngx_http_lunary_create_ctx(ngx_http_request_t *r)
 
     ctx->request = r;
     ctx->conf = ngx_http_get_module_loc_conf(r, ngx_http_lunary_module);
-    ctx->head = r->header_only || r->method == NGX_HTTP_HEAD;
+    ctx->header_only = r->header_only || r->method == NGX_HTTP_HEAD;
     ctx->queue_time = NGX_CONF_UNSET_MSEC;
     ctx->connect_time = NGX_CONF_UNSET_MSEC;
     ctx->first_row_time = NGX_CONF_UNSET_MSEC;
@@ -182,6 +182,8 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
                                 llcf->buffers_max, llcf->max_temp_file_size,
                                 llcf->temp_path);
 
+    ctx->stream.etag = &ctx->etag;
+
     ctx->query.row = ngx_http_lunary_row;
     ctx->query.flush = ngx_http_lunary_flush_rows;
     ctx->query.reset = ngx_http_lunary_reset_rows;
@@ -225,7 +227,7 @@ ngx_http_lunary_start(ngx_http_lunary_ctx_t *ctx)
 static ngx_http_lunary_question_e
 ngx_http_lunary_first_question(ngx_http_lunary_ctx_t *ctx)
 {
-    if (ctx->head) {
+    if (ctx->header_only) {
         return NGX_HTTP_LUNARY_EXISTS;
     }
 
@@ -263,10 +265,6 @@ ngx_http_lunary_row(ngx_lunary_query_t *q, PGresult *res, int i)
     ctx = q->data;
 
     rc = ngx_http_lunary_query_row(ctx, res, i);
-
-    /* the stream sends the header with a later row */
-
-    ctx->stream.etag = ctx->etag.len ? &ctx->etag : NULL;
 
     q->committed = ctx->stream.committed;
 
@@ -349,7 +347,7 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
         ngx_http_lunary_query_unconfirmed(ctx);
     }
 
-    if (!ctx->has_head) {
+    if (ngx_http_lunary_query_lacks_head(ctx)) {
         return ngx_http_lunary_refuse(ctx, NGX_HTTP_LUNARY_ERROR);
     }
 
@@ -377,10 +375,10 @@ ngx_http_lunary_answer(ngx_http_lunary_ctx_t *ctx, ngx_lunary_result_e result)
         return ngx_http_lunary_ask_again(ctx, NGX_HTTP_LUNARY_FULL);
     }
 
-    if (ctx->head) {
+    if (ctx->header_only) {
         ctx->outcome = NGX_HTTP_LUNARY_OK;
 
-        return ngx_http_lunary_response_ok(ctx->request, NULL, -1);
+        return ngx_http_lunary_response_ok(ctx->request, &ctx->etag, -1);
     }
 
     if (ngx_http_lunary_query_end(ctx) != NGX_OK) {

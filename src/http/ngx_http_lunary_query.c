@@ -9,6 +9,8 @@
 #include "ngx_lunary_value.h"
 
 
+static ngx_uint_t ngx_http_lunary_query_joins_head(
+    ngx_http_lunary_ctx_t *ctx);
 static ngx_int_t ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
 static ngx_int_t ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx,
@@ -16,7 +18,7 @@ static ngx_int_t ngx_http_lunary_query_verdict(ngx_http_lunary_ctx_t *ctx,
 static ngx_uint_t ngx_http_lunary_query_first(ngx_http_lunary_ctx_t *ctx);
 static ngx_http_lunary_key_e ngx_http_lunary_query_kind(
     ngx_http_lunary_by_e by, u_char *kind, size_t len);
-static ngx_int_t ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx,
+static ngx_int_t ngx_http_lunary_query_full(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
 static ngx_int_t ngx_http_lunary_query_versions(ngx_http_lunary_ctx_t *ctx,
     PGresult *res, int row);
@@ -76,16 +78,38 @@ ngx_http_lunary_query_reset(ngx_http_lunary_ctx_t *ctx)
 ngx_int_t
 ngx_http_lunary_query_row(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 {
+    ngx_int_t  rc;
+
     if (!ctx->has_head) {
-        ctx->has_head = 1;
-        return ngx_http_lunary_query_head(ctx, res, row);
+        rc = ngx_http_lunary_query_head(ctx, res, row);
+
+        if (rc != NGX_OK || !ngx_http_lunary_query_joins_head(ctx)) {
+            return rc;
+        }
     }
 
-    if (!ctx->found || !ctx->has_project || ctx->needs_full) {
+    if (!ctx->found || !ctx->has_project) {
         return NGX_DECLINED;
     }
 
+    /* the row of the run that FULL is asked for */
+
+    if (ctx->needs_full) {
+        return NGX_OK;
+    }
+
     return ngx_http_lunary_query_run(ctx, res, row);
+}
+
+
+/* whether the head is in the row of the first run */
+
+static ngx_uint_t
+ngx_http_lunary_query_joins_head(ngx_http_lunary_ctx_t *ctx)
+{
+    return ctx->by == NGX_HTTP_LUNARY_BY_PROJECT
+           && (ctx->question == NGX_HTTP_LUNARY_MAIN
+               || ctx->question == NGX_HTTP_LUNARY_FULL);
 }
 
 
@@ -110,7 +134,11 @@ ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 
     default: /* MAIN, FULL */
 
-        if (!PQgetisnull(res, row, (int) n)) {
+        /* a row of its own has no run */
+
+        if (!ngx_http_lunary_query_joins_head(ctx)
+            && !PQgetisnull(res, row, (int) n))
+        {
             return NGX_DECLINED;
         }
 
@@ -120,12 +148,15 @@ ngx_http_lunary_query_head(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 
     if (PQnfields(res) != (int) n
         || ngx_http_lunary_query_verdict(ctx, res, row) != NGX_OK
-        || ngx_http_lunary_query_flags(ctx, res, row) != NGX_OK)
+        || ngx_http_lunary_query_full(ctx, res, row) != NGX_OK
+        || ngx_http_lunary_query_versions(ctx, res, row) != NGX_OK)
     {
         return NGX_DECLINED;
     }
 
-    return ngx_http_lunary_query_versions(ctx, res, row);
+    ctx->has_head = 1;
+
+    return NGX_OK;
 }
 
 
@@ -212,27 +243,20 @@ ngx_http_lunary_query_kind(ngx_http_lunary_by_e by, u_char *kind, size_t len)
 
 
 static ngx_int_t
-ngx_http_lunary_query_flags(ngx_http_lunary_ctx_t *ctx, PGresult *res,
-    int row)
+ngx_http_lunary_query_full(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
 {
-    size_t      len;
-    u_char     *p;
-    uint32_t    flags;
+    size_t   len;
+    u_char  *full;
 
-    p = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_FLAGS, &len);
+    full = ngx_lunary_pg_value(res, row, NGX_HTTP_LUNARY_HEAD_FULL, &len);
 
-    if (p == NULL) {
-        return NGX_OK;
-    }
-
-    if (len != sizeof(uint32_t)) {
+    if (full && (len != 1 || (*full && ctx->question != NGX_HTTP_LUNARY_MAIN)))
+    {
         return NGX_DECLINED;
     }
 
-    flags = ngx_lunary_value_uint32(p);
-
-    ctx->found = (flags & NGX_HTTP_LUNARY_FLAG_FOUND) ? 1 : 0;
-    ctx->needs_full = (flags & NGX_HTTP_LUNARY_FLAG_FULL) ? 1 : 0;
+    ctx->found = (full != NULL);
+    ctx->needs_full = (full && *full);
 
     return NGX_OK;
 }
@@ -322,6 +346,13 @@ ngx_http_lunary_query_run(ngx_http_lunary_ctx_t *ctx, PGresult *res, int row)
     }
 
     return rc;
+}
+
+
+ngx_uint_t
+ngx_http_lunary_query_lacks_head(ngx_http_lunary_ctx_t *ctx)
+{
+    return !ctx->has_head && !ngx_http_lunary_query_joins_head(ctx);
 }
 
 

@@ -30,6 +30,9 @@ ngx_int_t ngx_http_lunary_query_row(ngx_http_lunary_ctx_t *ctx, PGresult *res,
 /* resets what the rows so far told: the query is sent again */
 void ngx_http_lunary_query_reset(ngx_http_lunary_ctx_t *ctx);
 
+/* after the last row: returns 1 if the result should have had a head */
+ngx_uint_t ngx_http_lunary_query_lacks_head(ngx_http_lunary_ctx_t *ctx);
+
 /*
  * writes the end of the array after the last row, or an empty array if the run
  * does not exist.  NGX_OK; NGX_ERROR: the stream failed, or the run exists and

@@ -56,7 +56,8 @@ ngx_http_lunary_response_ok(ngx_http_request_t *r, ngx_str_t *etag,
 {
     ngx_int_t  rc;
 
-    rc = etag ? ngx_http_lunary_response_validator(r, etag)
+    rc = etag->len
+              ? ngx_http_lunary_response_validator(r, etag)
               : ngx_http_lunary_response_cache_control(r, "private, no-store");
 
     if (rc != NGX_OK) {

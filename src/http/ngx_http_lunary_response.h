@@ -18,8 +18,8 @@ extern ngx_str_t  ngx_http_lunary_json_type;
 /*
  * Sends the header of a 200: "length" is the size of the body, or -1 where it
  * is not known; "etag" is the value of the ETag header, quotes included, and
- * must outlive the request, or is NULL.  Discards the request body.  Returns
- * what ngx_http_send_header() returns.
+ * must outlive the request; without one it is empty.  Discards the request
+ * body.  Returns what ngx_http_send_header() returns.
  */
 ngx_int_t ngx_http_lunary_response_ok(ngx_http_request_t *r,
     ngx_str_t *etag, off_t length);

@@ -90,21 +90,24 @@
         "r.id = up.parent_run_id", "up") " offset 0) p"                       \
     " where up.n = 0 or (up.id <> up.mark and up.id <> $1::uuid))"
 
-/* "h": the flags of the head, its first column */
+/* a row with the head alone; "more" are further columns */
 
-#define NGX_HTTP_LUNARY_SQL_FOUND                                             \
-    "h as (select case when exists (select from t) then 1 end as flags)"
+#define NGX_HTTP_LUNARY_SQL_HEAD(full, more)                                  \
+    " select case when exists (select from t) then " full " end:H:W" more     \
+    " from (values (0)) z left join k on true"
 
-#define NGX_HTTP_LUNARY_SQL_HEAD                                              \
-    " select h.flags:H:W"
+/* whether FULL has to be asked */
 
-#define NGX_HTTP_LUNARY_SQL_OF_HEAD                                           \
-    " from (values (0)) z left join k on true cross join h"
+#define NGX_HTTP_LUNARY_SQL_NEED                                              \
+    "exists (select from t where t.need or t.type = 'thread')"
 
-/* the rows of the runs in "s" */
+/*
+ * The rows of the runs in "s".  A row of its own for the head costs PostgreSQL
+ * 4 %: where the project is known the head is in the rows of the runs
+ */
 
 #define NGX_HTTP_LUNARY_SQL_ROWS(s)                                           \
-    " union all (select :Z:L from (" s                                      \
+    ":R (select :Z, :L from (" s                                              \
     " order by t.created_at, t.id offset 0) s"                                \
     " left join lateral (select r.is_public, r.feedback, r.type, r.name,"     \
     " r.ended_at, r.template_version_id, r.cost, r.prompt_tokens,"            \
@@ -186,13 +189,9 @@ static const char  ngx_http_lunary_main_sql[] =
         ", null::jsonb as pf, r.parent_run_id is not null as need", "",
         ", case t.type when 'chat' then t.feedback else t.pf end, false",
         " where not t.need")
-    ", h as materialized (select bit_or("
-    "case when t.need or t.type = 'thread' then 3 else 1 end) as flags"
-    " from t)"
-    NGX_HTTP_LUNARY_SQL_HEAD ", :N"
-    NGX_HTTP_LUNARY_SQL_OF_HEAD
     NGX_HTTP_LUNARY_SQL_ROWS("select t.created_at, t.id, t.tid, t.pf,"
-        " t.project_id from t where (select h.flags from h) = 1");
+        " t.project_id from t where not " NGX_HTTP_LUNARY_SQL_NEED
+        " or t.id = $1::uuid");
 
 
 static const char  ngx_http_lunary_full_sql[] =
@@ -204,9 +203,6 @@ static const char  ngx_http_lunary_full_sql[] =
         " order by up.n limit 1) a on true",
         ", case t.type when 'chat' then t.id else t.chat end,"
         " case t.type when 'chat' then t.feedback else t.pf end", "")
-    ", " NGX_HTTP_LUNARY_SQL_FOUND
-    NGX_HTTP_LUNARY_SQL_HEAD ", :N"
-    NGX_HTTP_LUNARY_SQL_OF_HEAD
 
     /* in a cycle a chat is not its own ancestor */
 
@@ -221,18 +217,14 @@ static const char  ngx_http_lunary_full_sql[] =
 static const char  ngx_http_lunary_tag_sql[] =
     "with recursive :K, " NGX_HTTP_LUNARY_SQL_UP ", "
     NGX_HTTP_LUNARY_SQL_TREE("", "", "", "")
-    ", " NGX_HTTP_LUNARY_SQL_FOUND
-    NGX_HTTP_LUNARY_SQL_HEAD ", :C"
-    NGX_HTTP_LUNARY_SQL_OF_HEAD;
+    NGX_HTTP_LUNARY_SQL_HEAD("false", ", :C");
 
 
 static const char  ngx_http_lunary_exists_sql[] =
     "with :K, t as (select from k cross join "
     NGX_HTTP_LUNARY_SQL_RUN("r.project_id", "r.id = $1::uuid", "k")
-    " offset 0) r where k.type = 'private'), "
-    NGX_HTTP_LUNARY_SQL_FOUND
-    NGX_HTTP_LUNARY_SQL_HEAD
-    NGX_HTTP_LUNARY_SQL_OF_HEAD;
+    " offset 0) r where k.type = 'private')"
+    NGX_HTTP_LUNARY_SQL_HEAD("false", "");
 
 
 /* the columns that only FULL has */
@@ -422,7 +414,6 @@ static const char *ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t,
     char name);
 static void ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t,
     ngx_uint_t nulls);
-static void ngx_http_lunary_sql_no_head(ngx_http_lunary_sql_text_t *t);
 
 
 ngx_lunary_sql_t *
@@ -613,10 +604,6 @@ ngx_http_lunary_sql_expand(ngx_http_lunary_sql_text_t *t, const char *text)
             ngx_http_lunary_sql_columns(t, 1);
             break;
 
-        case 'Z':
-            ngx_http_lunary_sql_no_head(t);
-            break;
-
         default:
             ngx_http_lunary_sql_expand(t, ngx_http_lunary_sql_value(t, p[1]));
         }
@@ -639,8 +626,9 @@ ngx_http_lunary_sql_append(ngx_http_lunary_sql_text_t *t, const char *text,
 static const char *
 ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
 {
-    ngx_uint_t  main, plain, tagged;
+    ngx_uint_t  by_project, main, plain, tagged;
 
+    by_project = (t->statement->by == NGX_HTTP_LUNARY_BY_PROJECT);
     main = (t->statement->text == ngx_http_lunary_main_sql);
     plain = t->features & NGX_HTTP_LUNARY_PLAIN;
     tagged = t->statement->tagged && (t->features & NGX_HTTP_LUNARY_VERSIONS);
@@ -697,22 +685,40 @@ ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
     case 'P':
         return tagged ? " p.x," : "";
 
-    /* the head */
+    /* the head: in a row of its own, and in the rows of the runs */
 
-    case 'H':
-        return t->statement->by == NGX_HTTP_LUNARY_BY_PROJECT
-               ? "" : ", k.type, k.project_id";
+    case 'R':
+        return by_project ? ""
+               : NGX_HTTP_LUNARY_SQL_HEAD(NGX_HTTP_LUNARY_SQL_NEED, ", :N")
+                 " union all";
 
-    case 'W':
-        if (!tagged) {
-            return t->statement->tagged ? ", null::text" : "";
+    case 'Z':
+        if (!by_project) {
+            return t->statement->tagged ? "null, null, null, null"
+                                        : "null, null, null";
         }
 
-        return main ? ", "
-                      NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
+        return main ? NGX_HTTP_LUNARY_SQL_NEED ":B" : "false:B";
+
+    case 'B':
+        return t->statement->tagged ? ", case when s.created_at ="
+                                      " (select min(t.created_at) from t)"
+                                      " then :U end" : "";
+
+    case 'H':
+        return by_project ? "" : ", k.type, k.project_id";
+
+    case 'W':
+        return t->statement->tagged ? ", :U" : "";
+
+    case 'U':
+        if (!tagged) {
+            return "null::text";
+        }
+
+        return main ? NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
                                                 ") as text from t")
-                    : ", "
-                      NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
+                    : NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
                                                 NGX_HTTP_LUNARY_SQL_ABOVE
                                                 ") as text from t");
 
@@ -751,20 +757,5 @@ ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t, ngx_uint_t nulls)
         }
 
         ngx_http_lunary_sql_expand(t, nulls ? "null" : columns[i]);
-    }
-}
-
-
-/* nulls in the columns of the head */
-
-static void
-ngx_http_lunary_sql_no_head(ngx_http_lunary_sql_text_t *t)
-{
-    ngx_uint_t  n;
-
-    n = ngx_http_lunary_sql_head(t->statement->by) + t->statement->tagged;
-
-    while (n--) {
-        ngx_http_lunary_sql_append(t, "null, ", sizeof("null, ") - 1);
     }
 }

@@ -2,9 +2,11 @@
 /*
  * The statements that the module sends, and what it asks of a new session.
  *
- * The first row of a result is the head: what the credential opens, whether
- * the run is there, which versions the rows have.  The rows that follow are
- * runs, with a column for each field of the table in ngx_http_lunary_run.c.
+ * A result begins with the head: what the credential opens, whether the run is
+ * there, which versions the rows have.  It is a row of its own, or, in MAIN and
+ * FULL where the project is known, columns in front of the first run; then a
+ * result without a row means that there is no such run.  The rows of runs have
+ * a column for each field of the table in ngx_http_lunary_run.c.
  */
 
 
@@ -45,16 +47,12 @@ typedef enum {
  */
 
 enum {
-    NGX_HTTP_LUNARY_HEAD_FLAGS = 0, /* null: no such run */
+    NGX_HTTP_LUNARY_HEAD_FULL = 0,  /* FULL has to be asked; null: no run */
 
     /* unless the project is known */
     NGX_HTTP_LUNARY_HEAD_KIND,      /* of the credential: "private" opens */
     NGX_HTTP_LUNARY_HEAD_PROJECT    /* that it opens, or null */
 };
-
-#define NGX_HTTP_LUNARY_FLAG_FOUND  1
-#define NGX_HTTP_LUNARY_FLAG_FULL   2   /* FULL has to be asked */
-
 
 /*
  * what the probe leaves in the identity of a session: digests of the server,

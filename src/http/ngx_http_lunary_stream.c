@@ -63,7 +63,6 @@ ngx_http_lunary_stream_reset(ngx_http_lunary_stream_t *s)
     ngx_http_lunary_stream_recycle(s);
 
     s->length = 0;
-    s->etag = NULL;
 }
 
 

@@ -24,7 +24,7 @@ typedef struct {
     ngx_lunary_out_t      out;          /* what the writer writes to */
 
     ngx_http_request_t   *request;
-    ngx_str_t            *etag;         /* of the response, or NULL */
+    ngx_str_t            *etag;         /* of the response, or empty */
     size_t                whole;        /* lunary_buffers */
     size_t                max;
     off_t                 max_file;     /* 0: no file */

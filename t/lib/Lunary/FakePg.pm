@@ -41,7 +41,6 @@ our $Project = '00000000-0000-4000-8000-00000000b001';
 # messages: [type, payload]
 
 sub text { return pack 'N/a*', $_[0] }
-sub int4 { return pack 'N l>', 4, $_[0] }
 sub int8 { return pack 'N q>', 8, $_[0] }
 sub float8 { return pack 'N d>', 8, $_[0] }
 sub bool { return pack 'N C', 1, $_[0] }
@@ -81,7 +80,7 @@ sub auth { return ['R', pack('N', $_[0]) . ($_[1] // '')] }
 
 my $tags = pack 'N5', 1, 1, 25, 2, 1;
 
-my @columns = qw( flags kind project
+my @columns = qw( full kind project
     id is_public feedback parent_feedback type name created_at ended_at
     template_version_id template_slug cost completion_tokens prompt_tokens
     tags input output error status sibling_run_id params metadata
@@ -89,7 +88,7 @@ my @columns = qw( flags kind project
 my %at = map { $columns[$_] => $_ } 0 .. $#columns;
 
 # the head: that the run exists, and the verdict on the credential
-sub head_row { return (int4(1), text('private'), uuid($Project)) }
+sub head_row { return (bool(0), text('private'), uuid($Project)) }
 
 sub run_row {
     my ($i) = @_;
@@ -131,7 +130,14 @@ sub reply {
 
     my @rows = [head_row()];
 
-    if ($kind !~ /exists|tag/) {
+    if ($kind =~ /full/) {
+
+        # the head is in the rows; three columns more
+        @rows = map { my @row = run_row($_);
+                      [bool(0), @row[$at{id} .. $#row], null(), null(),
+                       $_ ? uuid($Run) : null()] } 0 .. 2;
+
+    } elsif ($kind !~ /exists|tag/) {
         $rows[0] = [head_row(), (null()) x (@columns - $at{id})];
         push @rows, map { [run_row($_)] } 0 .. 2;
     }
@@ -189,6 +195,16 @@ sub without {
     my ($type) = @_;
 
     return sub { grep { $_->[0] ne $type } @_ };
+}
+
+# the first response asks for FULL, and the function changes the second
+sub full {
+    my ($change) = @_;
+
+    return sub {
+        return (4 == grep { $_->[0] eq 'D' } @_)
+               ? column(full => bool(1))->(@_) : $change->(@_);
+    };
 }
 
 sub instead {
@@ -272,14 +288,20 @@ my %modes = (
     short_id      => ['answer', column(id => text('abc')), 500],
     long_id       => ['answer', column(id => text('a' x 17)), 500],
     no_id         => ['answer', column(id => null()), 500],
-    head_short    => ['answer', column(flags => text('x')), 500],
-    head_wide     => ['answer', column(flags => int8(1)), 500],
+    head_short    => ['answer', column(full => text('')), 500],
+    head_wide     => ['answer', column(full => int8(1)), 500],
     head_none     => ['answer', sub { my $n = 0;
                       grep { $_->[0] ne 'D' || $n++ } @_ }, 500],
     head_twice    => ['answer', sub { my $n = 0; map { $_->[0] eq 'D' && !$n++
                       ? ($_, $_) : $_ } @_ }, 500],
-    head_needs    => ['answer', column(flags => int4(3)), 500],
-    head_absent   => ['answer', column(flags => null()), 500],
+    full          => ['answer', full(sub { @_ }), 200],
+    full_gone     => ['answer', full(without('D')), 404],
+    full_none     => ['answer', full(column(full => null())), 500],
+    full_again    => ['answer', full(column(full => bool(1))), 500],
+    full_wide     => ['answer', full(column(full => int8(0))), 500],
+    full_few      => ['answer', full(instead(columns(3), row(map { bool(0) }
+                      1 .. 3), ['C', "SELECT 1\0"], ready())), 500],
+    head_absent   => ['answer', column(full => null()), 500],
     public_wide   => ['answer', column(is_public => text('tt')), 500],
     time_short    => ['answer', column(created_at => text('1234567')), 500],
     time_last     => ['answer', column(created_at =>
@@ -323,8 +345,8 @@ my %modes = (
     exists_key    => ['answer', column(kind => null()), 401],
     exists_public => ['answer', column(kind => text('public')), 401],
     exists_project => ['answer', column(project => text('x')), 500],
-    exists_not    => ['answer', column(flags => null()), 404],
-    exists_wide   => ['answer', column(flags => text('tt')), 500],
+    exists_not    => ['answer', column(full => null()), 404],
+    exists_wide   => ['answer', column(full => text('tt')), 500],
 
     # shapes of a response
     fewer_columns => ['answer', sub { map { $_->[0] eq 'T' ? columns(3)

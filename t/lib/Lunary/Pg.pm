@@ -432,8 +432,10 @@ sub catch_up {
 
     my $lsn = $self->value('select pg_current_wal_flush_lsn()');
 
+    # recovery may cancel the query
     wait_until {
-        $standby->value('select pg_last_wal_replay_lsn() >= ?::pg_lsn', $lsn)
+        eval { $standby->value('select pg_last_wal_replay_lsn() >= ?::pg_lsn',
+                               $lsn) }
     } 30, 'the standby';
 }
 
