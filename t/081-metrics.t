@@ -634,9 +634,9 @@ sub no_ghosts {
         my $page = metrics();
         $is = join ' ', $page->{lunary_queue_length},
               map { $page->{"lunary_connections{state=\"$_\"}"} }
-              qw( connecting busy checking idle );
+              qw( connecting busy idle );
         $is .= ' ' . of_host('sessions');
-        $should = join ' ', '0 0 0 0', ($pg->sessions) x 2;
+        $should = join ' ', '0 0 0', ($pg->sessions) x 2;
         return $is eq $should && $pg->sessions > 0;
     } 5;
 

@@ -133,7 +133,7 @@ $browser->js(<<'JS');
     window.clock = 1.8e12;
     window.fake = { counters: { requests: {}, database_errors: {},
         runs: 0, connects: 3, connect_failures: 1 },
-        connections: { idle: 1, busy: 2, checking: 0, connecting: 0 },
+        connections: { idle: 1, busy: 2, connecting: 0 },
         queue_length: 0,
         build: { version: '1.0.0', nginx: '1.22.1', libpq: '15.8' },
         hosts: [{ host: '10.0.0.11:5432', sessions: 8, connects: 31,
@@ -194,7 +194,7 @@ is $browser->js('return document.querySelector("td.bad").textContent'), '6',
 is $browser->js('return document.getElementById("version").textContent'),
     '1.0.0, nginx 1.22.1, libpq 15.8', 'the versions';
 is $browser->js('return ' . said('Connections')),
-    'Connections: idle 1, busy 2, checking 0, connecting 0', 'connections';
+    'Connections: idle 1, busy 2, connecting 0', 'connections';
 
 pretend({ set => { queue_length => 17 }, first_row => [0, 0, 0, 0, 400] });
 is $browser->js('return ' . said('Queue')), 'Queue: waiting 17', 'the queue';
@@ -242,7 +242,7 @@ for my $i (1 .. 310) {
         counters => { runs => 4_000 * $i, connects => 14,
                       database_errors => { 57 => 3, 53 => 1 } },
         set => { queue_length => $busy ? $some->(60) : 0,
-            connections => { connecting => $i % 70 ? 0 : 1, checking => 0,
+            connections => { connecting => $i % 70 ? 0 : 1,
                              idle => $busy ? 0 : 3 + int($i / 30) % 3,
                              busy => $busy ? 8 : 5 - int($i / 30) % 3 } } });
 }

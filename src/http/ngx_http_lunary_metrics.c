@@ -347,7 +347,6 @@ ngx_http_lunary_metrics_gauges(ngx_http_lunary_metrics_t *sh,
             sum->connecting += w->gauges.connecting;
             sum->idle += w->gauges.idle;
             sum->busy += w->gauges.busy;
-            sum->checking += w->gauges.checking;
             sum->waiting += w->gauges.waiting;
         }
     }

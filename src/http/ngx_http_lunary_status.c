@@ -218,8 +218,7 @@ ngx_http_lunary_json_root(ngx_http_lunary_metrics_t *sh)
 
     /* the libpq that is loaded: 150008 is 15.8 */
 
-    root = json_pack("{s:{s:s, s:s, s:o}, s:o, s:{s:I, s:I, s:I, s:I}, s:I, "
-                     "s:o}",
+    root = json_pack("{s:{s:s, s:s, s:o}, s:o, s:{s:I, s:I, s:I}, s:I, s:o}",
                      "build",
                      "version", NGINX_LUNARY_VERSION,
                      "nginx", NGINX_VERSION,
@@ -230,7 +229,6 @@ ngx_http_lunary_json_root(ngx_http_lunary_metrics_t *sh)
                      "connecting", (json_int_t) sum.connecting,
                      "idle", (json_int_t) sum.idle,
                      "busy", (json_int_t) sum.busy,
-                     "checking", (json_int_t) sum.checking,
                      "queue_length", (json_int_t) sum.waiting,
                      "hosts", ngx_http_lunary_json_hosts(sh));
 

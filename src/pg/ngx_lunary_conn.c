@@ -93,8 +93,7 @@ ngx_lunary_conn_set_state(ngx_lunary_conn_t *c, ngx_lunary_conn_state_e state)
         NULL,
         &pool->gauges->connecting,
         &pool->gauges->idle,
-        &pool->gauges->busy,
-        &pool->gauges->checking
+        &pool->gauges->busy
     };
 
     if (gauges[c->state]) {
@@ -118,8 +117,7 @@ ngx_lunary_conn_set_state(ngx_lunary_conn_t *c, ngx_lunary_conn_state_e state)
     /* nginx closes idle connections when a worker exits */
 
     if (c->pg.connection) {
-        c->pg.connection->idle = (state == NGX_LUNARY_CONN_IDLE
-                                  || state == NGX_LUNARY_CONN_CHECKING);
+        c->pg.connection->idle = (state == NGX_LUNARY_CONN_IDLE);
     }
 }
 
@@ -414,22 +412,6 @@ ngx_lunary_conn_warn(ngx_lunary_conn_t *c, const char *text,
 
 
 void
-ngx_lunary_conn_check(ngx_lunary_conn_t *c)
-{
-    ngx_log_debug2(NGX_LOG_DEBUG_EVENT, c->pg.log, 0,
-                   "lunary check sent, pool %ui, connection %ui",
-                   c->pool->number, c->number);
-
-    ngx_lunary_conn_set_state(c, NGX_LUNARY_CONN_CHECKING);
-
-    c->deadline = ngx_current_msec + c->pool->conf.connect_timeout;
-    ngx_lunary_conn_schedule(c);
-
-    ngx_lunary_pipeline_ask(c, NGX_LUNARY_ENTRY_CHECK, 0, NULL);
-}
-
-
-void
 ngx_lunary_conn_retire(ngx_lunary_conn_t *c)
 {
     if (c->state == NGX_LUNARY_CONN_FREE) {
@@ -522,11 +504,6 @@ ngx_lunary_conn_timer(ngx_event_t *ev)
 
     case NGX_LUNARY_CONN_CONNECTING:
         ngx_lunary_pg_error(&c->pg, "", "connection timed out");
-        ngx_lunary_conn_lost(c);
-        return;
-
-    case NGX_LUNARY_CONN_CHECKING:
-        ngx_lunary_pg_error(&c->pg, "", "no response to a check");
         ngx_lunary_conn_lost(c);
         return;
 

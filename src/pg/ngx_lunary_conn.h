@@ -33,7 +33,6 @@ typedef enum {
     NGX_LUNARY_CONN_CONNECTING,     /* login, probe and settings */
     NGX_LUNARY_CONN_IDLE,           /* waits for a query */
     NGX_LUNARY_CONN_BUSY,           /* has queries in its pipeline */
-    NGX_LUNARY_CONN_CHECKING,       /* is asked whether the server is there */
     NGX_LUNARY_CONN_NSTATES
 } ngx_lunary_conn_state_e;
 
@@ -57,13 +56,13 @@ struct ngx_lunary_conn_s {
     ngx_lunary_entry_t        entries[NGX_LUNARY_DEPTH];
     ngx_uint_t                first;
     ngx_uint_t                nentries;
-    ngx_msec_t                head_since;  /* the first is the head */
+    ngx_msec_t                begun;       /* when the first was first */
     ngx_msec_t                paused;      /* since */
 
     ngx_msec_t                started;     /* when it began to connect */
     ngx_msec_t                connect;     /* what that took */
     ngx_msec_t                expires;     /* the end of its lifetime */
-    ngx_msec_t                deadline;    /* of the attempt, check or head */
+    ngx_msec_t                deadline;    /* of attempt or first entry */
     ngx_event_t               timer;
 
     unsigned                  standby:1;   /* the server is, or may be, one */
@@ -88,9 +87,6 @@ void ngx_lunary_conn_schedule(ngx_lunary_conn_t *c);
 
 /* makes a session; the pool is woken when it is there or cannot be had */
 void ngx_lunary_conn_connect(ngx_lunary_conn_t *c);
-
-/* asks an idle connection whether the server is still there */
-void ngx_lunary_conn_check(ngx_lunary_conn_t *c);
 
 /* lets it take no more queries; closed soon if idle, else when complete */
 void ngx_lunary_conn_retire(ngx_lunary_conn_t *c);

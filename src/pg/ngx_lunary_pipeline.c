@@ -46,7 +46,7 @@ static void ngx_lunary_pipeline_query_complete(ngx_lunary_conn_t *c,
     ngx_lunary_entry_t *e, ngx_msec_t took);
 
 
-/* the head is number 0 */
+/* the first is number 0 */
 
 static ngx_lunary_entry_t *
 ngx_lunary_pipeline_at(ngx_lunary_conn_t *c, ngx_uint_t i)
@@ -75,7 +75,7 @@ ngx_lunary_pipeline_push(ngx_lunary_conn_t *c, ngx_lunary_entry_e kind,
 }
 
 
-/* an entry has become the head: the server works on it from now on */
+/* an entry has become the first: the server works on it from now on */
 
 static void
 ngx_lunary_pipeline_begin(ngx_lunary_conn_t *c)
@@ -84,7 +84,7 @@ ngx_lunary_pipeline_begin(ngx_lunary_conn_t *c)
 
     e = ngx_lunary_pipeline_at(c, 0);
 
-    c->head_since = ngx_current_msec;
+    c->begun = ngx_current_msec;
 
     if (e->kind != NGX_LUNARY_ENTRY_QUERY) {
         return;
@@ -208,7 +208,7 @@ ngx_lunary_pipeline_ask(ngx_lunary_conn_t *c, ngx_lunary_entry_e kind,
 
     own = (c->pool->conf.prepare != NGX_LUNARY_PREPARE_OFF);
 
-    if (sql == NULL || ngx_lunary_pg_query_pid(&c->pg, sql, own) == NGX_OK) {
+    if (ngx_lunary_pg_query_pid(&c->pg, sql, own) == NGX_OK) {
         (void) ngx_lunary_pg_sync(&c->pg);
     }
 }
@@ -239,7 +239,7 @@ ngx_lunary_pipeline_result(ngx_lunary_conn_t *c, PGresult *res)
 
         /* without the end of the rows some may be missing */
 
-        if (e->kind != NGX_LUNARY_ENTRY_CHECK && !e->ended && !e->failed) {
+        if (!e->ended && !e->failed) {
             return ngx_lunary_pipeline_violation(c);
         }
 
@@ -377,7 +377,7 @@ ngx_lunary_pipeline_error(ngx_lunary_conn_t *c, ngx_lunary_entry_t *e,
 }
 
 
-/* the response to a Sync: the head is complete */
+/* the response to a Sync: the first entry is complete */
 
 static ngx_int_t
 ngx_lunary_pipeline_complete(ngx_lunary_conn_t *c)
@@ -387,7 +387,7 @@ ngx_lunary_pipeline_complete(ngx_lunary_conn_t *c)
     ngx_lunary_entry_t  e;
 
     e = *ngx_lunary_pipeline_at(c, 0);
-    took = ngx_current_msec - c->head_since;
+    took = ngx_current_msec - c->begun;
 
     c->first = (c->first + 1) % NGX_LUNARY_DEPTH;
 
@@ -398,7 +398,7 @@ ngx_lunary_pipeline_complete(ngx_lunary_conn_t *c)
     if (e.kind == NGX_LUNARY_ENTRY_QUERY) {
         ngx_lunary_pipeline_query_complete(c, &e, took);
 
-    } else if (e.kind != NGX_LUNARY_ENTRY_CHECK) {
+    } else {
         rc = ngx_lunary_conn_prepared(c, &e);
 
         if (rc != NGX_OK) {
@@ -538,7 +538,7 @@ ngx_lunary_pipeline_is_quick(ngx_lunary_conn_t *c)
     return c->state == NGX_LUNARY_CONN_BUSY && !c->retire && !c->pg.paused
            && ngx_lunary_conn_is_own(c)
            && c->pool->pace <= 16 * NGX_LUNARY_QUICK / 2
-           && ngx_current_msec - c->head_since <= NGX_LUNARY_QUICK;
+           && ngx_current_msec - c->begun <= NGX_LUNARY_QUICK;
 }
 
 
@@ -554,7 +554,7 @@ ngx_lunary_pipeline_is_full(ngx_lunary_conn_t *c)
 ngx_msec_t
 ngx_lunary_pipeline_slow_time(ngx_lunary_conn_t *c)
 {
-    return c->head_since + NGX_LUNARY_SLOW;
+    return c->begun + NGX_LUNARY_SLOW;
 }
 
 
@@ -598,7 +598,7 @@ ngx_lunary_pipeline_resume(ngx_lunary_conn_t *c)
 
     ngx_lunary_pg_resume(&c->pg);
 
-    c->head_since += paused;
+    c->begun += paused;
     c->deadline += paused;
     ngx_lunary_conn_schedule(c);
 }
@@ -611,7 +611,7 @@ ngx_lunary_pipeline_timeout(ngx_lunary_conn_t *c)
 
     if (!ngx_lunary_passed(c->deadline)) {
 
-        /* the head is slow: dispatch moves those behind */
+        /* the first query is slow: dispatch moves those behind */
 
         ngx_lunary_conn_schedule(c);
         ngx_lunary_pool_wake(c->pool);

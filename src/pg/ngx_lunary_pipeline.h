@@ -5,8 +5,8 @@
  * entry stays when its query is gone, and the rest of its results is discarded.
  *
  * A quick query is not held up behind a slow one: queries are sent behind
- * others only while queries are quick, and those behind a head that turns out
- * to be slow are moved to another connection.
+ * others only while queries are quick, and those behind a slow one are moved to
+ * another connection.
  */
 
 
@@ -30,8 +30,7 @@ typedef struct ngx_lunary_query_s  ngx_lunary_query_t;
 typedef enum {
     NGX_LUNARY_ENTRY_QUERY = 0,
     NGX_LUNARY_ENTRY_PROBE,         /* what the server and its schema have */
-    NGX_LUNARY_ENTRY_SETTING,       /* parameters of the session */
-    NGX_LUNARY_ENTRY_CHECK          /* a Sync alone: is the server there? */
+    NGX_LUNARY_ENTRY_SETTING        /* parameters of the session */
 } ngx_lunary_entry_e;
 
 
@@ -54,10 +53,7 @@ typedef struct {
  */
 ngx_int_t ngx_lunary_pipeline_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 
-/*
- * sends a probe, the setting of that number, or with NULL a Sync alone; a
- * failure comes as a lost session
- */
+/* sends a probe or the setting of that number; a failure is a lost session */
 void ngx_lunary_pipeline_ask(ngx_lunary_conn_t *c, ngx_lunary_entry_e kind,
     ngx_uint_t number, const char *sql);
 
@@ -68,13 +64,13 @@ void ngx_lunary_pipeline_ask(ngx_lunary_conn_t *c, ngx_lunary_entry_e kind,
  */
 ngx_int_t ngx_lunary_pipeline_result(ngx_lunary_conn_t *c, PGresult *res);
 
-/* no more rows are at hand: calls "flush" of the head's query */
+/* no more rows are at hand: calls "flush" of the first query */
 void ngx_lunary_pipeline_flush(ngx_lunary_conn_t *c);
 
-/* takes a query out of its entry; a head has 100 ms left to complete */
+/* takes a query out of its entry; the first has 100 ms left to complete */
 void ngx_lunary_pipeline_forget(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 
-/* requeues the queries behind the head */
+/* requeues all queries but the first */
 void ngx_lunary_pipeline_move(ngx_lunary_conn_t *c);
 
 /* 1: another query may be sent behind, if there is room */
@@ -83,14 +79,14 @@ ngx_uint_t ngx_lunary_pipeline_is_quick(ngx_lunary_conn_t *c);
 /* 1: no room for another query for now */
 ngx_uint_t ngx_lunary_pipeline_is_full(ngx_lunary_conn_t *c);
 
-/* stop and continue reading the head's rows; its time stands still meanwhile */
+/* stop and continue reading rows; the query's time stands still meanwhile */
 void ngx_lunary_pipeline_pause(ngx_lunary_conn_t *c);
 void ngx_lunary_pipeline_resume(ngx_lunary_conn_t *c);
 
-/* the time from which on the head is slow */
+/* the time from which on the first query is slow */
 ngx_msec_t ngx_lunary_pipeline_slow_time(ngx_lunary_conn_t *c);
 
-/* the timer: the head is slow, or its deadline has passed */
+/* the timer: the first query is slow, or its deadline has passed */
 void ngx_lunary_pipeline_timeout(ngx_lunary_conn_t *c);
 
 /* the session is gone: requeues or retries what was sent on it */

@@ -171,7 +171,6 @@ typedef struct {
     ngx_atomic_t              connecting;
     ngx_atomic_t              idle;
     ngx_atomic_t              busy;
-    ngx_atomic_t              checking;
     ngx_atomic_t              waiting;           /* queries in the queues */
 } ngx_lunary_gauges_t;
 

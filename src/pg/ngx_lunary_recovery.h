@@ -21,7 +21,7 @@ void ngx_lunary_recovery_failed(ngx_lunary_conn_t *c, ngx_lunary_query_t *q,
 /* a query ran out of time */
 void ngx_lunary_recovery_timeout(ngx_lunary_conn_t *c, ngx_lunary_query_t *q);
 
-/* the session ended with the query at the head of its pipeline */
+/* the session ended, and the query was the first in its pipeline */
 void ngx_lunary_recovery_interrupted(ngx_lunary_conn_t *c,
     ngx_lunary_query_t *q);
 
