@@ -16,7 +16,7 @@ use Lunary::Client qw( crowd );
 use Lunary::FakePg;
 use Lunary::Load qw( memory );
 use Lunary::Nginx;
-use Lunary::System qw( wait_until );
+use Lunary::System qw( patience wait_until );
 use Test::More;
 use Time::HiRes qw( time );
 
@@ -33,7 +33,7 @@ my $nginx = Lunary::Nginx->new(log_level => 'error', http => <<'EOF_CONFIG');
     lunary_queue 64 timeout=6s;
     lunary_buffers 8k;
 EOF_CONFIG
-my $patience = '1500ms';
+my $timeout = 1500 * patience();    # ms
 
 
 # Each behaviour has its own database, pool and location.  Returns the responses
@@ -59,7 +59,7 @@ sub ask {
     $nginx->start;
     my $worker = wait_until { ($nginx->worker_pids)[0] } 10, 'a worker';
 
-    crowd(port => $nginx->{port}, clients => 100, seconds => 300,
+    crowd(port => $nginx->{port}, clients => 30, seconds => 300,
         next => sub {
             my $name = shift @todo // return;
             return { method => method($name), name => $name,
@@ -84,8 +84,8 @@ sub behave {
         location = /$_ {
             lunary_database "@{[ $fake->conninfo($_) ]}";
             lunary_related_runs $Lunary::FakePg::Run;
-            lunary_connect_timeout $patience;
-            lunary_query_timeout $patience;
+            lunary_connect_timeout ${timeout}ms;
+            lunary_query_timeout ${timeout}ms;
             $conf
         }
 EOF_CONFIG
@@ -197,7 +197,7 @@ $nginx->stop('TERM');
 
 # A byte at a time.
 
-$patience = '10s';
+$timeout = 10_000;
 $nginx->{http} =~ s/timeout=6s/timeout=20s/;
 my $slow = ask(3, 'bytes_1', 'bytes_7', 'bytes_100');
 
@@ -226,7 +226,7 @@ while (my @some = splice @cuts, 0, 250) {
 is("@wrong[0 .. ($#wrong < 9 ? $#wrong : 9)]", '',
    'a session may end at any byte');
 
-$patience = '1500ms';
+$timeout = 1500 * patience();
 $nginx->{http} =~ s/timeout=20s/timeout=6s/;
 
 # sessions that always end at the same byte
