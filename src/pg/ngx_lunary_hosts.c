@@ -355,8 +355,8 @@ ngx_lunary_attempt_resolve(ngx_lunary_attempt_t *attempt,
 static void
 ngx_lunary_attempt_resolve_handler(ngx_resolver_ctx_t *ctx)
 {
-    size_t              len;
-    ngx_uint_t          i;
+    size_t                 len;
+    ngx_uint_t             i;
     ngx_lunary_attempt_t  *attempt;
 
     attempt = ctx->data;
@@ -418,7 +418,7 @@ ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
 
     for (i = 0; i < attempt->hosts->nparams; i++) {
         ngx_lunary_attempt_param(attempt->hosts->keywords[i],
-                              attempt->hosts->values[i]);
+                                 attempt->hosts->values[i]);
     }
 
     for (o = ci->options; o->keyword; o++) {
@@ -433,7 +433,7 @@ ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
     for (i = 0; i < n; i++) {
         if (ngx_strcmp(attempt->keywords[i], "passfile") == 0) {
             attempt->values[i] = ngx_lunary_hosts_passfile(attempt->hosts,
-                                                       attempt->values[i]);
+                                                           attempt->values[i]);
         }
     }
 
@@ -445,7 +445,7 @@ ngx_lunary_attempt_params(ngx_lunary_attempt_t *attempt, char *addr)
 
     if (ngx_lunary_attempt_prefers_standby(attempt)) {
         ngx_lunary_attempt_param("target_session_attrs",
-                              attempt->pass ? "any" : "standby");
+                                 attempt->pass ? "any" : "standby");
     } else {
         ngx_lunary_attempt_param("target_session_attrs",
                                  attempt->hosts->session);
