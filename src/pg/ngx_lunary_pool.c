@@ -612,7 +612,7 @@ ngx_lunary_query_set_state(ngx_lunary_query_t *q,
 
     case NGX_LUNARY_QUERY_SENT:
 
-        /* the timeout of the queue runs until it is the first in its pipeline */
+        /* the queue timeout runs until it is the first in its pipeline */
 
         return;
 
