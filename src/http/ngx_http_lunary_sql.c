@@ -412,6 +412,10 @@ static void ngx_http_lunary_sql_append(ngx_http_lunary_sql_text_t *t,
     const char *text, size_t len);
 static const char *ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t,
     char name);
+static const char *ngx_http_lunary_sql_head_value(
+    ngx_http_lunary_sql_text_t *t, char name);
+static ngx_uint_t ngx_http_lunary_sql_is_tagged(
+    ngx_http_lunary_sql_text_t *t);
 static void ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t,
     ngx_uint_t nulls);
 
@@ -626,12 +630,10 @@ ngx_http_lunary_sql_append(ngx_http_lunary_sql_text_t *t, const char *text,
 static const char *
 ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
 {
-    ngx_uint_t  by_project, main, plain, tagged;
+    ngx_uint_t  plain, tagged;
 
-    by_project = (t->statement->by == NGX_HTTP_LUNARY_BY_PROJECT);
-    main = (t->statement->text == ngx_http_lunary_main_sql);
     plain = t->features & NGX_HTTP_LUNARY_PLAIN;
-    tagged = t->statement->tagged && (t->features & NGX_HTTP_LUNARY_VERSIONS);
+    tagged = ngx_http_lunary_sql_is_tagged(t);
 
     switch (name) {
 
@@ -685,7 +687,35 @@ ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
     case 'P':
         return tagged ? " p.x," : "";
 
-    /* the head: in a row of its own, and in the rows of the runs */
+    /* fields of FULL */
+
+    case 'A':
+        return "case when not s.cyclic then nullif(s.top, s.id) end";
+
+    case 'F':
+        return ngx_http_lunary_first_message_sql;
+
+    case 'M':
+        return ngx_http_lunary_messages_count_sql;
+
+    default:
+        return ngx_http_lunary_sql_head_value(t, name);
+    }
+}
+
+
+/* the head: in a row of its own, or in the rows of the runs */
+
+static const char *
+ngx_http_lunary_sql_head_value(ngx_http_lunary_sql_text_t *t, char name)
+{
+    ngx_uint_t  by_project, main, tagged;
+
+    by_project = (t->statement->by == NGX_HTTP_LUNARY_BY_PROJECT);
+    main = (t->statement->text == ngx_http_lunary_main_sql);
+    tagged = ngx_http_lunary_sql_is_tagged(t);
+
+    switch (name) {
 
     case 'R':
         return by_project ? ""
@@ -699,6 +729,8 @@ ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
         }
 
         return main ? NGX_HTTP_LUNARY_SQL_NEED ":B" : "false:B";
+
+    /* with the first run, and with others of the same time */
 
     case 'B':
         return t->statement->tagged ? ", case when s.created_at ="
@@ -722,20 +754,18 @@ ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
                                                 NGX_HTTP_LUNARY_SQL_ABOVE
                                                 ") as text from t");
 
-    case 'C':
+    default: /* 'C' */
         return tagged ? ngx_http_lunary_catalog_sql : "null, null";
-
-    /* fields of FULL */
-
-    case 'A':
-        return "case when not s.cyclic then nullif(s.top, s.id) end";
-
-    case 'F':
-        return ngx_http_lunary_first_message_sql;
-
-    default: /* 'M' */
-        return ngx_http_lunary_messages_count_sql;
     }
+}
+
+
+/* whether the versions of the rows are asked for, and the session has them */
+
+static ngx_uint_t
+ngx_http_lunary_sql_is_tagged(ngx_http_lunary_sql_text_t *t)
+{
+    return t->statement->tagged && (t->features & NGX_HTTP_LUNARY_VERSIONS);
 }
 
 
