@@ -766,7 +766,10 @@ test_signed(void)
         if (test_verify(text, len, TEST_NOW) == VALID) {
             opened++;
             bad += test_verify(text, len, TEST_NOW - 1) != VALID;
-            bad += test_verify(text, len, (time_t) 1 << 61) != EXPIRED;
+
+            /* a change may have made "exp" 17000e0061 */
+
+            bad += test_verify(text, len, (time_t) 1 << 61) == INVALID;
             bad += test_verify(text, len - 1, TEST_NOW) != INVALID;
         }
     }
