@@ -261,7 +261,7 @@ ngx_lunary_recovery_renew(ngx_lunary_pool_t *pool)
 void
 ngx_lunary_recovery_lost(ngx_lunary_conn_t *c)
 {
-    ngx_uint_t          i;
+    ngx_queue_t        *idle, *item;
     ngx_lunary_pool_t  *pool;
 
     pool = c->pool;
@@ -270,14 +270,15 @@ ngx_lunary_recovery_lost(ngx_lunary_conn_t *c)
 
     ngx_lunary_recovery_count(pool, c->pg.sqlstate);
     ngx_lunary_recovery_log(c, c->pg.sqlstate,
-                            "closed a connection, idle ones are retired");
+                            "closed a connection, idle ones are closed, too");
 
     /* the others may be lost, too, without an event */
 
-    for (i = 0; i < pool->conf.max; i++) {
-        if (pool->conns[i].state == NGX_LUNARY_CONN_IDLE) {
-            ngx_lunary_conn_retire(&pool->conns[i]);
-        }
+    idle = &pool->states[NGX_LUNARY_CONN_IDLE];
+
+    while (!ngx_queue_empty(idle)) {
+        item = ngx_queue_head(idle);
+        ngx_lunary_conn_close(ngx_queue_data(item, ngx_lunary_conn_t, queue));
     }
 
     /* if none is left, find out whether the database is there */
