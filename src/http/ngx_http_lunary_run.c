@@ -83,6 +83,10 @@ static ngx_int_t ngx_http_lunary_write_int_string(ngx_lunary_out_t *out,
         }                                                                     \
     } while (0)
 
+/* only FULL has the column */
+
+#define ngx_http_lunary_is_full(field)  ((field)->column[0] == '{')
+
 #define ngx_http_lunary_run_finite(time)                                      \
     ((time) != NGX_LUNARY_TIME_INFINITY                                       \
      && (time) != NGX_LUNARY_TIME_NEG_INFINITY)
@@ -169,11 +173,12 @@ static ngx_http_lunary_field_t  ngx_http_lunary_fields[] = {
     ngx_http_lunary_plain("siblingRunId", "r.sibling", ngx_lunary_value_uuid),
     ngx_http_lunary_jsonb("params", "r.params"),
     ngx_http_lunary_jsonb("metadata", "r.metadata"),
-    ngx_http_lunary_jsonb("firstMessage", ":F"),
-    ngx_http_lunary_plain("messagesCount", ":M", ngx_http_lunary_write_int),
+    ngx_http_lunary_jsonb("firstMessage", "{first_message}"),
+    ngx_http_lunary_plain("messagesCount", "{messages_count}",
+                          ngx_http_lunary_write_int),
     { ngx_string(",\"user\":"), NULL, ngx_http_lunary_run_user,
       NULL, ngx_http_lunary_user_fields, 0 },
-    ngx_http_lunary_field("traceId", ":A", ngx_http_lunary_run_trace,
+    ngx_http_lunary_field("traceId", "{trace}", ngx_http_lunary_run_trace,
                           ngx_lunary_value_uuid),
     ngx_http_lunary_plain("parentRunId", "r.parent_run_id",
                           ngx_lunary_value_uuid),
@@ -227,7 +232,7 @@ ngx_http_lunary_run_number(ngx_http_lunary_field_t *field, ngx_uint_t full,
             continue;
         }
 
-        if (field->column == NULL || (field->column[0] == ':') != full) {
+        if (field->column == NULL || ngx_http_lunary_is_full(field) != full) {
             continue;
         }
 
@@ -534,7 +539,7 @@ static u_char *
 ngx_http_lunary_run_value(ngx_http_lunary_run_t *run,
     ngx_http_lunary_field_t *field, size_t *len)
 {
-    if (field->column[0] == ':' && !run->full) {
+    if (ngx_http_lunary_is_full(field) && !run->full) {
         return NULL;
     }
 

@@ -9,8 +9,9 @@
 
 
 /*
- * The SQL below has placeholders such as ":K".  ngx_http_lunary_sql_value()
- * replaces them, depending on the statement and on the features of the session.
+ * The SQL below has placeholders such as "{credential}".  A table tells what
+ * stands in their place, depending on the statement and on the features of the
+ * session.
  *
  * (x = y) is true: the planner does not use indexes on project_id and type.
  * offset 0: the planner does not merge the subquery into the outer query.
@@ -35,7 +36,7 @@
     "k as materialized (select 'private'::text as type, p.project_id"         \
     " from account a, account_project p"                                      \
     " where a.id = $2::uuid and a.role::text = any"                           \
-    " ('{owner,admin,member,viewer,collaborator}')"                           \
+    " (array['owner', 'admin', 'member', 'viewer', 'collaborator'])"          \
     " and p.account_id = $2::uuid and p.project_id = $3::uuid limit 1)"
 
 #define NGX_HTTP_LUNARY_SQL_NO_SESSION                                        \
@@ -55,15 +56,16 @@
  */
 
 #define NGX_HTTP_LUNARY_SQL_TREE(root, join, child, stop)                     \
-    "t as (select r.id, r.tid,:X r.created_at, r.type, r.feedback,"           \
-    " r.project_id" root " from k cross join "                                \
-    NGX_HTTP_LUNARY_SQL_RUN(":T as tid,:V r.created_at, r.type,"              \
+    "t as (select r.id, r.tid, {root_version}r.created_at, r.type,"           \
+    " r.feedback, r.project_id" root " from k cross join "                    \
+    NGX_HTTP_LUNARY_SQL_RUN("{place} as tid, {version}r.created_at, r.type,"  \
         " r.feedback, r.project_id, r.parent_run_id",                         \
         "r.id = $1::uuid", "k") " offset 0) r" join                           \
     " where k.type = 'private'"                                               \
-    " union all select c.id, c.tid,:Y c.created_at, c.type, c.feedback,"      \
-    " t.project_id" child " from t cross join "                               \
-    NGX_HTTP_LUNARY_SQL_RUN(":T as tid,:V r.created_at, r.type, r.feedback",  \
+    " union all select c.id, c.tid, {child_version}c.created_at, c.type,"     \
+    " c.feedback, t.project_id" child " from t cross join "                   \
+    NGX_HTTP_LUNARY_SQL_RUN("{place} as tid, {version}r.created_at, r.type,"  \
+        " r.feedback",                                                        \
         "r.parent_run_id = any (array[t.id]) and r.id <> $1::uuid", "t")      \
     " order by r.parent_run_id offset 0) c" stop ")"
 
@@ -74,26 +76,27 @@
  */
 
 #define NGX_HTTP_LUNARY_SQL_UP                                                \
-    "up as (select r.id,:Q r.parent_run_id, r.type, r.feedback,"              \
+    "up as (select r.id, {root_above}r.parent_run_id, r.type, r.feedback,"    \
     " r.project_id, 0 as n, r.id as mark, 1 as power, 0 as steps"             \
     " from k cross join "                                                     \
-    NGX_HTTP_LUNARY_SQL_RUN(":G r.parent_run_id, r.type, r.feedback,"         \
+    NGX_HTTP_LUNARY_SQL_RUN("{above}r.parent_run_id, r.type, r.feedback,"     \
         " r.project_id", "r.id = $1::uuid", "k") " offset 0) r"               \
     " where k.type = 'private'"                                               \
-    " union all select p.id,:P p.parent_run_id, p.type, p.feedback,"          \
-    " up.project_id, up.n + 1,"                                               \
+    " union all select p.id, {parent_above}p.parent_run_id, p.type,"          \
+    " p.feedback, up.project_id, up.n + 1,"                                   \
     " case when up.power = up.steps then up.id else up.mark end,"             \
     " case when up.power = up.steps then 2 * up.power else up.power end,"     \
     " case when up.power = up.steps then 1 else up.steps + 1 end"             \
     " from up cross join "                                                    \
-    NGX_HTTP_LUNARY_SQL_RUN(":G r.parent_run_id, r.type, r.feedback",         \
+    NGX_HTTP_LUNARY_SQL_RUN("{above}r.parent_run_id, r.type, r.feedback",     \
         "r.id = up.parent_run_id", "up") " offset 0) p"                       \
     " where up.n = 0 or (up.id <> up.mark and up.id <> $1::uuid))"
 
 /* a row with the head alone; "more" are further columns */
 
 #define NGX_HTTP_LUNARY_SQL_HEAD(full, more)                                  \
-    " select case when exists (select from t) then " full " end:H:W" more     \
+    " select case when exists (select from t) then " full " end"              \
+    "{credential_columns}{versions_column}" more                              \
     " from (values (0)) z left join k on true"
 
 /* whether FULL has to be asked */
@@ -103,17 +106,17 @@
 
 /*
  * The rows of the runs in "s".  A row of its own for the head costs PostgreSQL
- * 4 %: where the project is known the head is in the rows of the runs
+ * 3 %: where the project is known the head is in the rows of the runs
  */
 
 #define NGX_HTTP_LUNARY_SQL_ROWS(s)                                           \
-    ":R (select :Z, :L from (" s                                              \
+    "{head_row} (select {head}, {columns} from (" s                           \
     " order by t.created_at, t.id offset 0) s"                                \
     " left join lateral (select r.is_public, r.feedback, r.type, r.name,"     \
     " r.ended_at, r.template_version_id, r.cost, r.prompt_tokens,"            \
     " r.completion_tokens, r.tags, r.input, r.output, r.error, r.status,"     \
-    " (:S)::uuid as sibling, r.params, r.metadata, r.parent_run_id,"          \
-    " r.external_user_id from run r where :J offset 0) r on true"             \
+    " ({sibling})::uuid as sibling, r.params, r.metadata, r.parent_run_id,"   \
+    " r.external_user_id from run r where {row} offset 0) r on true"          \
     " left join lateral (select e.id, e.external_id, e.created_at,"           \
     " e.last_seen, e.props from external_user e"                              \
     " where e.id = r.external_user_id"                                        \
@@ -184,7 +187,7 @@ static const char  ngx_http_lunary_catalog_sql[] =
  */
 
 static const char  ngx_http_lunary_main_sql[] =
-    "with recursive :K, "
+    "with recursive {credential}, "
     NGX_HTTP_LUNARY_SQL_TREE(
         ", null::jsonb as pf, r.parent_run_id is not null as need", "",
         ", case t.type when 'chat' then t.feedback else t.pf end, false",
@@ -195,7 +198,7 @@ static const char  ngx_http_lunary_main_sql[] =
 
 
 static const char  ngx_http_lunary_full_sql[] =
-    "with recursive :K, " NGX_HTTP_LUNARY_SQL_UP ", "
+    "with recursive {credential}, " NGX_HTTP_LUNARY_SQL_UP ", "
     NGX_HTTP_LUNARY_SQL_TREE(
         ", a.id as chat, a.feedback as pf",
         " left join (select up.id, up.feedback from up where up.n > 0"
@@ -215,13 +218,13 @@ static const char  ngx_http_lunary_full_sql[] =
 
 
 static const char  ngx_http_lunary_tag_sql[] =
-    "with recursive :K, " NGX_HTTP_LUNARY_SQL_UP ", "
+    "with recursive {credential}, " NGX_HTTP_LUNARY_SQL_UP ", "
     NGX_HTTP_LUNARY_SQL_TREE("", "", "", "")
-    NGX_HTTP_LUNARY_SQL_HEAD("false", ", :C");
+    NGX_HTTP_LUNARY_SQL_HEAD("false", ", {catalog}");
 
 
 static const char  ngx_http_lunary_exists_sql[] =
-    "with :K, t as (select from k cross join "
+    "with {credential}, t as (select from k cross join "
     NGX_HTTP_LUNARY_SQL_RUN("r.project_id", "r.id = $1::uuid", "k")
     " offset 0) r where k.type = 'private')"
     NGX_HTTP_LUNARY_SQL_HEAD("false", "");
@@ -388,11 +391,96 @@ typedef struct {
 } ngx_http_lunary_sql_t;
 
 
+/* what a text depends on: of the statement, beside the features above */
+
+#define NGX_HTTP_LUNARY_IS_MAIN     0x100
+#define NGX_HTTP_LUNARY_IS_TAGGED   0x200   /* has a column for the versions */
+#define NGX_HTTP_LUNARY_IS_KNOWN    0x400   /* the project is known */
+#define NGX_HTTP_LUNARY_IS_KEY      0x800   /* by key */
+
+
+typedef struct {
+    const char                  *name;
+    ngx_uint_t                   on;        /* 0: always "text" */
+    const char                  *text;
+    const char                  *otherwise;
+} ngx_http_lunary_placeholder_t;
+
+
+/* "{columns}" and "{nulls}" come from the fields of a run */
+
+static ngx_http_lunary_placeholder_t  ngx_http_lunary_placeholders[] = {
+
+    { "credential", NGX_HTTP_LUNARY_IS_KNOWN, NGX_HTTP_LUNARY_SQL_PROJECT,
+      "{key_or_session}" },
+    { "key_or_session", NGX_HTTP_LUNARY_IS_KEY, NGX_HTTP_LUNARY_SQL_KEY,
+      "{session}" },
+    { "session", NGX_HTTP_LUNARY_SESSIONS, NGX_HTTP_LUNARY_SQL_SESSION,
+      NGX_HTTP_LUNARY_SQL_NO_SESSION },
+
+    /* where the row of a run is, and which it is */
+
+    { "place", NGX_HTTP_LUNARY_PLAIN, "r.ctid", "null::tid" },
+    { "row", NGX_HTTP_LUNARY_PLAIN, "r.ctid = s.tid and r.id = s.id",
+      "r.id = s.id" },
+    { "sibling", NGX_HTTP_LUNARY_SIBLING, "r.sibling_run_id", "null" },
+
+    /* columns for the versions: of a run, and of those above */
+
+    { "version", NGX_HTTP_LUNARY_VERSIONS,
+      "r.xmin as x, r.external_user_id as u, r.template_version_id as v, ",
+      "" },
+    { "root_version", NGX_HTTP_LUNARY_VERSIONS, "r.x, r.u, r.v, ", "" },
+    { "child_version", NGX_HTTP_LUNARY_VERSIONS, "c.x, c.u, c.v, ", "" },
+    { "above", NGX_HTTP_LUNARY_VERSIONS, "r.xmin as x, ", "" },
+    { "root_above", NGX_HTTP_LUNARY_VERSIONS, "r.x, ", "" },
+    { "parent_above", NGX_HTTP_LUNARY_VERSIONS, "p.x, ", "" },
+
+    /* the head in a row of its own */
+
+    { "head_row", NGX_HTTP_LUNARY_IS_KNOWN, "",
+      NGX_HTTP_LUNARY_SQL_HEAD(NGX_HTTP_LUNARY_SQL_NEED, ", {nulls}")
+      " union all" },
+    { "credential_columns", NGX_HTTP_LUNARY_IS_KNOWN, "",
+      ", k.type, k.project_id" },
+    { "versions_column", NGX_HTTP_LUNARY_IS_TAGGED, ", {versions}", "" },
+
+    /* the head in the rows of the runs; the versions in the first alone, and
+       in others of the same time */
+
+    { "head", NGX_HTTP_LUNARY_IS_KNOWN, "{full}{first_versions}",
+      "null, null, null{no_versions}" },
+    { "full", NGX_HTTP_LUNARY_IS_MAIN, NGX_HTTP_LUNARY_SQL_NEED, "false" },
+    { "first_versions", NGX_HTTP_LUNARY_IS_TAGGED,
+      ", case when s.created_at = (select min(t.created_at) from t)"
+      " then {versions} end", "" },
+    { "no_versions", NGX_HTTP_LUNARY_IS_TAGGED, ", null", "" },
+
+    { "versions", NGX_HTTP_LUNARY_VERSIONS, "{all_versions}", "null::text" },
+    { "all_versions", NGX_HTTP_LUNARY_IS_MAIN,
+      NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
+                                ") as text from t"),
+      NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
+                                NGX_HTTP_LUNARY_SQL_ABOVE
+                                ") as text from t") },
+    { "catalog", NGX_HTTP_LUNARY_VERSIONS, ngx_http_lunary_catalog_sql,
+      "null, null" },
+
+    /* the fields that only FULL has */
+
+    { "trace", 0, "case when not s.cyclic then nullif(s.top, s.id) end", NULL },
+    { "first_message", 0, ngx_http_lunary_first_message_sql, NULL },
+    { "messages_count", 0, ngx_http_lunary_messages_count_sql, NULL },
+
+    { NULL, 0, NULL, NULL }
+};
+
+
 /* a text being built; while "last" is NULL its length is counted */
 
 typedef struct {
     ngx_http_lunary_statement_t *statement;
-    ngx_uint_t                   features;
+    ngx_uint_t                   conditions;
     size_t                       len;
     u_char                      *last;
 } ngx_http_lunary_sql_text_t;
@@ -406,16 +494,14 @@ static const char *ngx_http_lunary_sql_note(ngx_lunary_sql_t *sql,
     ngx_uint_t features);
 static const char *ngx_http_lunary_sql_text(ngx_lunary_sql_t *sql,
     ngx_uint_t statement, ngx_uint_t features);
+static ngx_uint_t ngx_http_lunary_sql_conditions(
+    ngx_http_lunary_statement_t *statement, ngx_uint_t features);
 static void ngx_http_lunary_sql_expand(ngx_http_lunary_sql_text_t *t,
     const char *text);
 static void ngx_http_lunary_sql_append(ngx_http_lunary_sql_text_t *t,
     const char *text, size_t len);
-static const char *ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t,
-    char name);
-static const char *ngx_http_lunary_sql_head_value(
-    ngx_http_lunary_sql_text_t *t, char name);
-static ngx_uint_t ngx_http_lunary_sql_is_tagged(
-    ngx_http_lunary_sql_text_t *t);
+static void ngx_http_lunary_sql_placeholder(ngx_http_lunary_sql_text_t *t,
+    const char *name, size_t len);
 static void ngx_http_lunary_sql_columns(ngx_http_lunary_sql_text_t *t,
     ngx_uint_t nulls);
 
@@ -558,7 +644,7 @@ ngx_http_lunary_sql_text(ngx_lunary_sql_t *sql, ngx_uint_t statement,
     ngx_memzero(&t, sizeof(ngx_http_lunary_sql_text_t));
 
     t.statement = &ngx_http_lunary_statements[statement];
-    t.features = features;
+    t.conditions = ngx_http_lunary_sql_conditions(t.statement, features);
 
     ngx_http_lunary_sql_expand(&t, t.statement->text);
 
@@ -578,39 +664,56 @@ ngx_http_lunary_sql_text(ngx_lunary_sql_t *sql, ngx_uint_t statement,
 }
 
 
+static ngx_uint_t
+ngx_http_lunary_sql_conditions(ngx_http_lunary_statement_t *statement,
+    ngx_uint_t features)
+{
+    ngx_uint_t  conditions;
+
+    conditions = features;
+
+    if (statement->tagged) {
+        conditions |= NGX_HTTP_LUNARY_IS_TAGGED;
+
+    } else {
+        conditions &= ~NGX_HTTP_LUNARY_VERSIONS;
+    }
+
+    if (statement->text == ngx_http_lunary_main_sql) {
+        conditions |= NGX_HTTP_LUNARY_IS_MAIN;
+    }
+
+    if (statement->by == NGX_HTTP_LUNARY_BY_PROJECT) {
+        conditions |= NGX_HTTP_LUNARY_IS_KNOWN;
+    }
+
+    if (statement->by == NGX_HTTP_LUNARY_BY_KEY) {
+        conditions |= NGX_HTTP_LUNARY_IS_KEY;
+    }
+
+    return conditions;
+}
+
+
 static void
 ngx_http_lunary_sql_expand(ngx_http_lunary_sql_text_t *t, const char *text)
 {
-    const char  *p;
+    const char  *open, *close;
 
     for ( ;; ) {
-        p = strchr(text, ':');
+        open = strchr(text, '{');
 
-        if (p == NULL) {
+        if (open == NULL) {
             ngx_http_lunary_sql_append(t, text, ngx_strlen(text));
             return;
         }
 
-        ngx_http_lunary_sql_append(t, text, p - text);
-        text = p + 2;
+        close = strchr(open, '}');
 
-        switch (p[1]) {
+        ngx_http_lunary_sql_append(t, text, open - text);
+        ngx_http_lunary_sql_placeholder(t, open + 1, close - open - 1);
 
-        case ':':
-            ngx_http_lunary_sql_append(t, p, 2);
-            break;
-
-        case 'L':
-            ngx_http_lunary_sql_columns(t, 0);
-            break;
-
-        case 'N':
-            ngx_http_lunary_sql_columns(t, 1);
-            break;
-
-        default:
-            ngx_http_lunary_sql_expand(t, ngx_http_lunary_sql_value(t, p[1]));
-        }
+        text = close + 1;
     }
 }
 
@@ -627,145 +730,30 @@ ngx_http_lunary_sql_append(ngx_http_lunary_sql_text_t *t, const char *text,
 }
 
 
-static const char *
-ngx_http_lunary_sql_value(ngx_http_lunary_sql_text_t *t, char name)
+static void
+ngx_http_lunary_sql_placeholder(ngx_http_lunary_sql_text_t *t,
+    const char *name, size_t len)
 {
-    ngx_uint_t  plain, tagged;
+    ngx_http_lunary_placeholder_t  *p;
 
-    plain = t->features & NGX_HTTP_LUNARY_PLAIN;
-    tagged = ngx_http_lunary_sql_is_tagged(t);
-
-    switch (name) {
-
-    case 'K':
-        switch (t->statement->by) {
-
-        case NGX_HTTP_LUNARY_BY_PROJECT:
-            return NGX_HTTP_LUNARY_SQL_PROJECT;
-
-        case NGX_HTTP_LUNARY_BY_KEY:
-            return NGX_HTTP_LUNARY_SQL_KEY;
-
-        default: /* NGX_HTTP_LUNARY_BY_SESSION */
-            return (t->features & NGX_HTTP_LUNARY_SESSIONS)
-                   ? NGX_HTTP_LUNARY_SQL_SESSION
-                   : NGX_HTTP_LUNARY_SQL_NO_SESSION;
-        }
-
-    /* where the row of a run is */
-
-    case 'T':
-        return plain ? "r.ctid" : "null::tid";
-
-    case 'J':
-        return plain ? "r.ctid = s.tid and r.id = s.id" : "r.id = s.id";
-
-    case 'S':
-        return (t->features & NGX_HTTP_LUNARY_SIBLING) ? "r.sibling_run_id"
-                                                       : "null";
-
-    /* columns for the versions: of the run, of "r", of a child */
-
-    case 'V':
-        return tagged ? " r.xmin as x, r.external_user_id as u,"
-                        " r.template_version_id as v," : "";
-
-    case 'X':
-        return tagged ? " r.x, r.u, r.v," : "";
-
-    case 'Y':
-        return tagged ? " c.x, c.u, c.v," : "";
-
-    /* the same for the runs above */
-
-    case 'G':
-        return tagged ? " r.xmin as x," : "";
-
-    case 'Q':
-        return tagged ? " r.x," : "";
-
-    case 'P':
-        return tagged ? " p.x," : "";
-
-    /* fields of FULL */
-
-    case 'A':
-        return "case when not s.cyclic then nullif(s.top, s.id) end";
-
-    case 'F':
-        return ngx_http_lunary_first_message_sql;
-
-    case 'M':
-        return ngx_http_lunary_messages_count_sql;
-
-    default:
-        return ngx_http_lunary_sql_head_value(t, name);
+    if (ngx_strncmp(name, "columns}", 8) == 0) {
+        ngx_http_lunary_sql_columns(t, 0);
+        return;
     }
-}
 
-
-/* the head: in a row of its own, or in the rows of the runs */
-
-static const char *
-ngx_http_lunary_sql_head_value(ngx_http_lunary_sql_text_t *t, char name)
-{
-    ngx_uint_t  by_project, main, tagged;
-
-    by_project = (t->statement->by == NGX_HTTP_LUNARY_BY_PROJECT);
-    main = (t->statement->text == ngx_http_lunary_main_sql);
-    tagged = ngx_http_lunary_sql_is_tagged(t);
-
-    switch (name) {
-
-    case 'R':
-        return by_project ? ""
-               : NGX_HTTP_LUNARY_SQL_HEAD(NGX_HTTP_LUNARY_SQL_NEED, ", :N")
-                 " union all";
-
-    case 'Z':
-        if (!by_project) {
-            return t->statement->tagged ? "null, null, null, null"
-                                        : "null, null, null";
-        }
-
-        return main ? NGX_HTTP_LUNARY_SQL_NEED ":B" : "false:B";
-
-    /* with the first run, and with others of the same time */
-
-    case 'B':
-        return t->statement->tagged ? ", case when s.created_at ="
-                                      " (select min(t.created_at) from t)"
-                                      " then :U end" : "";
-
-    case 'H':
-        return by_project ? "" : ", k.type, k.project_id";
-
-    case 'W':
-        return t->statement->tagged ? ", :U" : "";
-
-    case 'U':
-        if (!tagged) {
-            return "null::text";
-        }
-
-        return main ? NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
-                                                ") as text from t")
-                    : NGX_HTTP_LUNARY_SQL_SHORT(NGX_HTTP_LUNARY_SQL_VERSIONS
-                                                NGX_HTTP_LUNARY_SQL_ABOVE
-                                                ") as text from t");
-
-    default: /* 'C' */
-        return tagged ? ngx_http_lunary_catalog_sql : "null, null";
+    if (ngx_strncmp(name, "nulls}", 6) == 0) {
+        ngx_http_lunary_sql_columns(t, 1);
+        return;
     }
-}
 
+    for (p = ngx_http_lunary_placeholders; p->name; p++) {
+        if (ngx_strncmp(name, p->name, len) == 0 && p->name[len] == '\0') {
+            break;
+        }
+    }
 
-/* whether the versions of the rows are asked for, and the session has them */
-
-static ngx_uint_t
-ngx_http_lunary_sql_is_tagged(ngx_http_lunary_sql_text_t *t)
-{
-    return t->statement->tagged && (t->features & NGX_HTTP_LUNARY_VERSIONS);
+    ngx_http_lunary_sql_expand(t, (p->on == 0 || (t->conditions & p->on))
+                                  ? p->text : p->otherwise);
 }
 
 
