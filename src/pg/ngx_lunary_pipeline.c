@@ -122,10 +122,10 @@ ngx_lunary_pipeline_send(ngx_lunary_conn_t *c, ngx_lunary_query_t *q)
     }
 
     ngx_log_debug5(NGX_LOG_DEBUG_EVENT, q->log, 0,
-                   "lunary query sent, statement %ui, pool %ui, "
-                   "connection %ui, session %ui, behind %ui",
-                   q->statement, c->pool->number, c->number, c->serial,
-                   c->nentries);
+                   "lunary query sent, %s, pool %ui, connection %ui, "
+                   "session %ui, behind %ui",
+                   sql->names[q->statement], c->pool->number, c->number,
+                   c->serial, c->nentries);
 
     ngx_lunary_query_set_state(q, NGX_LUNARY_QUERY_SENT);
 
