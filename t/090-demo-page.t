@@ -162,14 +162,30 @@ sub new_directories { grep { !$before{$_} } directories() }
 
 # a signal while it starts
 
-for my $seconds (0.3, 1.2) {
+sub has_postgres {
+    my @new = new_directories() or return;
+
+    return grep { /postgres/ } left_behind("$new[0]/postgresql.conf");
+}
+
+for my $seconds (0.3, 1.2, 0) {
     my %stopped = start();
+    my $when = "after $seconds s";
 
-    sleep $seconds;
+    if ($seconds) {
+        sleep $seconds;
+
+    } else {
+        # bash starts postgres with SIGQUIT ignored
+        $when = 'when postgres starts';
+        my $until = time + 30;
+        sleep 0.001 while !has_postgres() && time < $until;
+    }
+
     kill TERM => $stopped{pid};
-    read_until(\%stopped, qr/\z(?!.)x/s);
+    read_until(\%stopped, qr/\z(?!.)x/s, 20);
 
-    ok defined reap(\%stopped, 15), "SIGTERM after $seconds s ends it";
+    ok defined reap(\%stopped, 15), "SIGTERM $when ends it";
     is_deeply [new_directories()], [], 'no directory is left';
 }
 

@@ -71,8 +71,12 @@ cleanup() {
         wait "$nginx_pid" 2> /dev/null
     fi
 
+    # bash starts postgres with SIGQUIT ignored, until it has its own handler
+
     if [ -n "$postgres_pid" ]; then
-        kill -QUIT "$postgres_pid" 2> /dev/null
+        while kill -QUIT "$postgres_pid" 2> /dev/null; do
+            sleep 0.1
+        done
         wait "$postgres_pid" 2> /dev/null
     fi
 
