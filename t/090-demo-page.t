@@ -165,7 +165,8 @@ sub new_directories { grep { !$before{$_} } directories() }
 sub has_postgres {
     my @new = new_directories() or return;
 
-    return grep { /postgres/ } left_behind("$new[0]/postgresql.conf");
+    # the server's process, not its file
+    return grep { /^\/proc.*postgres/ } left_behind("$new[0]/postgresql.conf");
 }
 
 for my $seconds (0.3, 1.2, 0) {
@@ -180,6 +181,7 @@ for my $seconds (0.3, 1.2, 0) {
         $when = 'when postgres starts';
         my $until = time + 30;
         sleep 0.001 while !has_postgres() && time < $until;
+        ok scalar has_postgres(), 'postgres starts';
     }
 
     kill TERM => $stopped{pid};

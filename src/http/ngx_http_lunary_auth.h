@@ -13,8 +13,8 @@
 
 
 /*
- * Reads the credential of a request and stores it in the context: its type,
- * and the key, or the user and the project of a session.  Returns
+ * Reads the credential of a request and stores it in the context: the key, or
+ * the user and the project of a session, and which of the two it is.  Returns
  * NGX_HTTP_LUNARY_KEY_PRIVATE if the database has to check the credential.
  * With any other return value the request is denied.
  */

@@ -775,8 +775,8 @@ ngx_http_lunary_discard_handler(ngx_http_request_t *r)
 
 
 /*
- * Called when the request is freed.  Abandons its query, and if the response
- * is incomplete makes sure that the client can tell.
+ * Called when the request is freed.  Abandons the query.  If only a part of
+ * the response was sent, cuts the connection or the stream.
  */
 
 static void

@@ -42,8 +42,8 @@ ngx_int_t ngx_http_lunary_query_end(ngx_http_lunary_ctx_t *ctx);
 
 /*
  * Repeats the query on the primary if a standby did not find the run, the key
- * or the membership.  NGX_OK: the query was queued.  NGX_DECLINED: it was not,
- * use the result of the standby
+ * or the membership.  Returns NGX_OK if the query was queued.  Returns
+ * NGX_DECLINED if it was not: then the result of the standby is final
  */
 ngx_int_t ngx_http_lunary_query_confirm(ngx_http_lunary_ctx_t *ctx);
 

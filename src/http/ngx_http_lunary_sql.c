@@ -105,8 +105,8 @@
     "exists (select from t where t.need or t.type = 'thread')"
 
 /*
- * The rows of the runs in "s".  A row of its own for the head costs PostgreSQL
- * 3 %: where the project is known the head is in the rows of the runs
+ * Selects the runs in "s".  If the project is known, their rows also have the
+ * columns of the head: a separate row costs PostgreSQL 3 % more instructions
  */
 
 #define NGX_HTTP_LUNARY_SQL_ROWS(s)                                           \
@@ -436,7 +436,7 @@ static ngx_http_lunary_placeholder_t  ngx_http_lunary_placeholders[] = {
     { "root_above", NGX_HTTP_LUNARY_VERSIONS, "r.x, ", "" },
     { "parent_above", NGX_HTTP_LUNARY_VERSIONS, "p.x, ", "" },
 
-    /* the head in a row of its own */
+    /* the head as a separate row */
 
     { "head_row", NGX_HTTP_LUNARY_IS_KNOWN, "",
       NGX_HTTP_LUNARY_SQL_HEAD(NGX_HTTP_LUNARY_SQL_NEED, ", {nulls}")
@@ -445,8 +445,10 @@ static ngx_http_lunary_placeholder_t  ngx_http_lunary_placeholders[] = {
       ", k.type, k.project_id" },
     { "versions_column", NGX_HTTP_LUNARY_IS_TAGGED, ", {versions}", "" },
 
-    /* the head in the rows of the runs; the versions in the first alone, and
-       in others of the same time */
+    /*
+     * the columns of the head in the rows of the runs.  The first run has the
+     * versions, and so do others with the same created_at
+     */
 
     { "head", NGX_HTTP_LUNARY_IS_KNOWN, "{full}{first_versions}",
       "null, null, null{no_versions}" },

@@ -2,11 +2,12 @@
 /*
  * The statements that the module sends, and what it asks of a new session.
  *
- * A result begins with the head: what the credential opens, whether the run is
- * there, which versions the rows have.  It is a row of its own, or, in MAIN and
- * FULL where the project is known, columns in front of the first run; then a
- * result without a row means that there is no such run.  The rows of runs have
- * a column for each field of the table in ngx_http_lunary_run.c.
+ * A result begins with the head: the verdict on the credential, whether the
+ * run exists, and the versions of the rows.  The head is a separate row.  Only
+ * MAIN and FULL by project have no such row: each row of a run begins with the
+ * columns of the head, and a result without rows means that the run does not
+ * exist.  A run has a column for each field of the table in
+ * ngx_http_lunary_run.c.
  */
 
 

@@ -52,9 +52,9 @@ ngx_http_lunary_tag_set(ngx_http_lunary_ctx_t *ctx, u_char *versions,
 
 
 /*
- * After a schema change PostgreSQL parses the statement again, and its next
- * result has the rows of the catalog.  As long as the time of parsing does not
- * change, the schema has not changed
+ * After a schema change PostgreSQL parses TAG again, and the next result has
+ * the versions of the catalog's rows.  If TAG was not parsed again, the schema
+ * has not changed
  */
 
 ngx_uint_t

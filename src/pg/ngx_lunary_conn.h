@@ -56,7 +56,8 @@ struct ngx_lunary_conn_s {
     ngx_lunary_entry_t        entries[NGX_LUNARY_DEPTH];
     ngx_uint_t                first;
     ngx_uint_t                nentries;
-    ngx_msec_t                begun;       /* when the first was first */
+    ngx_msec_t                begun;       /* since when the first entry is
+                                              the first */
     ngx_msec_t                paused;      /* since */
 
     ngx_msec_t                started;     /* when it began to connect */

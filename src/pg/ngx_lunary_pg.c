@@ -774,9 +774,9 @@ ngx_lunary_pg_reason(ngx_lunary_pg_t *pg, const char *text)
 
 
 /*
- * Called by libpq for notices, which it would print to stderr otherwise.  When
- * a server ends a session that has no query, its FATAL message arrives as a
- * notice.  The session is then broken, even if the socket is still open
+ * libpq calls this function for each notice, instead of printing it to stderr.
+ * If the server ends an idle session, its FATAL message arrives as a notice:
+ * the session is broken, even if the socket is still open
  */
 
 static void

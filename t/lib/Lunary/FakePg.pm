@@ -126,7 +126,6 @@ sub reply {
     return (@head, columns(8), row(bool(1), bool(0), bool(1),
             (bool(0)) x 3, null(), null()), ['C', "SELECT 1\0"], ready())
         if $kind eq 'probe';
-    return (ready()) if $kind eq 'sync';
 
     my @rows = [head_row()];
 
@@ -702,8 +701,8 @@ sub take {
             $one->{kind} = $one->{names}{$name} // 'key';
 
         } elsif ($type eq 'S') {
-            my $kind = delete $one->{kind} // 'sync';
-            my $when = $kind =~ /^(?:session|interval|probe|sync)$/ ? $kind
+            my $kind = delete $one->{kind} // next;
+            my $when = $kind =~ /^(?:session|interval|probe)$/ ? $kind
                        : 'answer';
             $self->say($one, $when, reply($kind, !delete $one->{parsed}));
 

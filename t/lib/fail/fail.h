@@ -6,7 +6,7 @@
  *   pid     the process whose calls fail; 0: none, -n: all except n
  *   but     another excepted process
  *   kind    the kind of calls
- *   count   the number of calls so far; the test sets it to 0
+ *   count   the number of calls since the test set it to 0
  *   fail    the first call that fails; 0: none
  *   last    the last call that fails
  *   failed  the number of calls that failed
